@@ -1,0 +1,83 @@
+"""Storage forms of a rotation and the maps between them and 3x3 matrices (built on roma)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import roma
+import torch
+from torch import Tensor
+
+__all__ = ["RotationStorage", "from_matrix", "nearest_rotation", "rotation_about_z", "storage_size", "to_matrix"]
+
+RotationStorage = Literal["quat_xyzw", "quat_wxyz", "rotvec", "matrix", "rot6d"]
+_SIZES = {"quat_xyzw": 4, "quat_wxyz": 4, "rotvec": 3, "matrix": 9, "rot6d": 6}
+
+
+def storage_size(storage: str) -> int:
+    """Number of values of a storage form; raises ValueError with the forms that exist."""
+    if storage not in _SIZES:
+        raise ValueError(f"rotation storage {storage!r} is unknown; expected one of {', '.join(get_args(RotationStorage))}")
+    return _SIZES[storage]
+
+
+def rotation_about_z(angle: Tensor | float, like: Tensor | None = None) -> Tensor:
+    """(...,) angle in radians -> (..., 3, 3) rotation about the vertical."""
+    if like is not None:
+        angle = torch.as_tensor(angle, dtype=like.dtype, device=like.device)
+    else:
+        angle = torch.as_tensor(angle)
+    c, s = torch.cos(angle), torch.sin(angle)
+    o, i = torch.zeros_like(c), torch.ones_like(c)
+    return torch.stack([torch.stack([c, -s, o], -1), torch.stack([s, c, o], -1), torch.stack([o, o, i], -1)], -2)
+
+
+def to_matrix(x: Tensor, storage: str) -> Tensor:
+    """(..., storage_size) -> (..., 3, 3). Quaternions need not be normalised; rot6d and matrix are orthonormalised."""
+    if x.shape[-1] != storage_size(storage):
+        raise ValueError(f"rotation stored as {storage} needs {storage_size(storage)} values, got shape {tuple(x.shape)}")
+    if storage == "quat_xyzw":
+        return roma.unitquat_to_rotmat(_unit(x))
+    if storage == "quat_wxyz":
+        return roma.unitquat_to_rotmat(_unit(x[..., [1, 2, 3, 0]]))
+    if storage == "rotvec":
+        return roma.rotvec_to_rotmat(x)
+    rows = x.unflatten(-1, (-1, 3))
+    return nearest_rotation(rows[..., :2, :])
+
+
+def from_matrix(matrix: Tensor, storage: str) -> Tensor:
+    """(..., 3, 3) -> (..., storage_size). Quaternions have w >= 0, rotation vectors a length <= pi."""
+    storage_size(storage)
+    if storage in ("quat_xyzw", "quat_wxyz"):
+        quat = roma.rotmat_to_unitquat(matrix)
+        quat = torch.where(quat[..., 3:] < 0, -quat, quat)
+        return quat if storage == "quat_xyzw" else quat[..., [3, 0, 1, 2]]
+    if storage == "rotvec":
+        rotvec = roma.rotmat_to_rotvec(matrix)
+        length = rotvec.norm(dim=-1, keepdim=True)
+        shorter = rotvec * (1 - 2 * math.pi / length.clamp(min=math.pi))
+        return torch.where(length > math.pi, shorter, rotvec)
+    return matrix[..., : 3 if storage == "matrix" else 2, :].flatten(-2)
+
+
+def nearest_rotation(rows: Tensor) -> Tensor:
+    """(..., 2, 3) first two rows -> (..., 3, 3) rotation, commuting with every rotation about the vertical.
+
+    A rotation about z mixes the two rows, so Gram-Schmidt (which treats the first row as exact) would
+    break the symmetry. The symmetric choice is the polar factor (A A^T)^(-1/2) A, in closed form for 2x2:
+    sqrt(S) = (S + sqrt(det S) I) / sqrt(tr S + 2 sqrt(det S)).
+    """
+    a, b, c = (rows[..., 0, :] ** 2).sum(-1), (rows[..., 0, :] * rows[..., 1, :]).sum(-1), (rows[..., 1, :] ** 2).sum(-1)
+    root = (a * c - b * b).clamp(min=1e-12).sqrt()
+    trace = (a + c + 2 * root).sqrt()
+    # inverse of sqrt(S) = adj(S + root I) / (root * trace)
+    scale = 1 / (root * trace)
+    inverse = torch.stack([torch.stack([c + root, -b], -1), torch.stack([-b, a + root], -1)], -2) * scale[..., None, None]
+    two = inverse @ rows
+    return torch.cat([two, torch.linalg.cross(two[..., :1, :], two[..., 1:, :])], -2)
+
+
+def _unit(quat: Tensor) -> Tensor:
+    return quat / quat.norm(dim=-1, keepdim=True).clamp(min=1e-12)
