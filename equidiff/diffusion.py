@@ -1,0 +1,168 @@
+"""Loss and sampler round a diffusers scheduler."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from equidiff.symmetry import Irreps
+
+__all__ = ["Clip", "Diffusion", "Generators", "draw"]
+
+Clip = Literal["none", "elementwise", "irrep"]
+Generators = torch.Generator | Sequence[torch.Generator] | None
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(noisy (B, T, E), step (B,)) -> prediction (B, T, E)"""
+
+
+class Diffusion:
+    """Denoising diffusion on normalised action chunks (B, T, E).
+
+    `scheduler` is any diffusers scheduler with `add_noise`, `set_timesteps` and `step` that predicts
+    epsilon, sample or v_prediction. The clean chunk predicted at each sampling step is clipped:
+
+    - "elementwise" to [-1, 1]: the published sampler (`clip_sample=True`). Cutting x and y one by one
+      does not commute with a turn that is not a multiple of 90 degrees.
+    - "irrep": the norm of each block to `margin` times the largest one in the training data: commutes
+      with every rotation.
+    - "none".
+
+    Clipping is done here, not in the scheduler, so that it works with every scheduler.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        inference_steps: int,
+        clip: Clip = "irrep",
+        margin: float = 1.05,
+    ) -> None:
+        if clip not in ("none", "elementwise", "irrep"):
+            raise ValueError(f"diffusion.clip: expected 'none', 'elementwise' or 'irrep', got {clip!r}")
+        config = scheduler.config
+        self.prediction = str(getattr(config, "prediction_type", "epsilon"))
+        if self.prediction not in ("epsilon", "sample", "v_prediction"):
+            raise ValueError(
+                f"diffusion.scheduler: prediction_type {self.prediction!r} is not supported; "
+                "use 'epsilon', 'sample' or 'v_prediction'"
+            )
+        if getattr(config, "clip_sample", False) or getattr(config, "thresholding", False):
+            raise ValueError(
+                "diffusion.scheduler: set clip_sample=false and thresholding=false; clipping is chosen by diffusion.clip "
+                "('elementwise' is the published one, 'irrep' keeps the symmetry)"
+            )
+        self.training_steps = int(config.num_train_timesteps)
+        if not 1 <= inference_steps <= self.training_steps:
+            raise ValueError(
+                f"diffusion.inference_steps: expected 1 to {self.training_steps} (num_train_timesteps), got {inference_steps}"
+            )
+        if clip != "none" and not hasattr(scheduler, "alphas_cumprod"):
+            raise ValueError(f"diffusion.clip: {type(scheduler).__name__} has no alphas_cumprod; use clip='none'")
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            exchangeable = hasattr(scheduler, "_get_variance")
+            if not exchangeable or "learned" in str(getattr(config, "variance_type", "")):
+                raise ValueError(
+                    f"diffusion.scheduler: the noise that {type(scheduler).__name__} adds at each step cannot be "
+                    "reproduced per episode; use a DDPM with a fixed variance, DDIM or a deterministic solver"
+                )
+        self.scheduler, self.inference_steps, self.clip, self.margin = scheduler, inference_steps, clip, margin
+
+    def loss(self, denoise: Denoise, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Mean squared error of the prediction at a random step for each sample; a scalar."""
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+        step = torch.randint(self.training_steps, clean.shape[:1], generator=generator, device=clean.device)
+        noisy = self.scheduler.add_noise(clean, noise, step)
+        if self.prediction == "sample":
+            target = clean
+        elif self.prediction == "epsilon":
+            target = noise
+        else:
+            target = self.scheduler.get_velocity(clean, noise, step)
+        return F.mse_loss(denoise(noisy, step), target)
+
+    def sample(
+        self,
+        denoise: Denoise,
+        noise: Tensor,
+        irreps: Irreps,
+        bound: Tensor,
+        generator: Generators = None,
+        step_noise: Tensor | None = None,
+    ) -> Tensor:
+        """Denoise `noise` (B, T, E) to a chunk (B, T, E).
+
+        bound (T, blocks): largest block norms of the training data, used by clip="irrep".
+        generator: one, or one per sample, for schedulers that add noise at each step (DDPM).
+        step_noise (steps, B, T, E): that noise itself, e.g. a turned copy to test the whole sampler.
+        """
+        scheduler = self.scheduler
+        scheduler.set_timesteps(self.inference_steps, device=noise.device)
+        current = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+        for i, t in enumerate(scheduler.timesteps):
+            given = scheduler.scale_model_input(current, t)
+            out = denoise(given, t.expand(noise.shape[0]))
+            if self.clip != "none":
+                out = self._clipped(out, given, int(t), irreps, bound)
+            fresh = draw(noise.shape, generator, like=noise) if step_noise is None else step_noise[i]
+            current = self._step(out, t, current, fresh)
+        return current
+
+    def _step(self, out: Tensor, t: Tensor, current: Tensor, fresh: Tensor) -> Tensor:
+        """One scheduler step whose random part, if any, is `fresh` (standard normal, shaped like the sample)."""
+        step = self.scheduler.step
+        accepted = inspect.signature(step).parameters
+        if "generator" not in accepted:
+            following: Tensor = step(out, t, current).prev_sample
+            return following
+        if "variance_noise" in accepted:  # DDIM: read only if eta > 0
+            following = step(out, t, current).prev_sample
+            return following
+        # DDPM draws its own noise: let it draw a known one, then exchange it
+        known = torch.Generator(device=current.device).manual_seed(0)
+        drawn = torch.randn(current.shape, generator=known, device=current.device, dtype=current.dtype)
+        following = step(out, t, current, generator=known.manual_seed(0)).prev_sample
+        if int(t) == 0:
+            return following
+        return following + self._sigma(int(t)) * (fresh - drawn)
+
+    def _sigma(self, t: int) -> float:
+        variance = float(self.scheduler._get_variance(t))
+        return variance if str(self.scheduler.config.variance_type) == "fixed_small_log" else variance**0.5
+
+    def _clipped(self, out: Tensor, noisy: Tensor, t: int, irreps: Irreps, bound: Tensor) -> Tensor:
+        """The prediction that corresponds to the clipped clean chunk."""
+        signal = float(self.scheduler.alphas_cumprod[t]) ** 0.5
+        spread = max(1 - signal**2, 0.0) ** 0.5
+        if self.prediction == "sample":
+            clean = out
+        elif self.prediction == "epsilon":
+            clean = (noisy - spread * out) / signal
+        else:
+            clean = signal * noisy - spread * out
+        if self.clip == "elementwise":
+            clean = clean.clamp(-1, 1)
+        else:
+            norms = irreps.block_norms(clean).clamp(min=1e-12)
+            clean = clean * irreps.per_entry((self.margin * bound / norms).clamp(max=1))
+        if self.prediction == "sample":
+            return clean
+        if self.prediction == "epsilon":
+            return (noisy - signal * clean) / spread
+        return (signal * noisy - clean) / spread
+
+
+def draw(shape: Sequence[int], generator: Generators = None, like: Tensor | None = None) -> Tensor:
+    """Standard normal noise; with one generator per sample (first dimension), independent of the batching."""
+    device = like.device if like is not None else None
+    dtype = like.dtype if like is not None else None
+    if isinstance(generator, Sequence):
+        if len(generator) != shape[0]:
+            raise ValueError(f"generator: expected one per sample ({shape[0]}), got {len(generator)}")
+        rows = [torch.randn(tuple(shape[1:]), generator=g, dtype=dtype) for g in generator]
+        return torch.stack(rows).to(device)
+    return torch.randn(tuple(shape), generator=generator, device=device, dtype=dtype)

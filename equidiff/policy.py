@@ -1,0 +1,125 @@
+"""`Policy`: what every method offers to training, simulation and robot; `DiffusionPolicy`: the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from equidiff.augment import RandomRotation
+from equidiff.diffusion import Diffusion, Generators, draw
+from equidiff.normalizer import Normalizer
+from equidiff.spec import Batch, Spec
+from equidiff.symmetry import Symmetry
+
+__all__ = ["ActionChunk", "DiffusionPolicy", "Policy"]
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """Actions in storage form: what the environment or the robot takes.
+
+    `action` (B, execute, A) starts at the current step (plus horizon.latency); `predicted` (B, T, A) is
+    the whole chunk, whose first entry belongs to the first observation of the history.
+    """
+
+    action: Tensor
+    predicted: Tensor
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Everything the trainer, the rollouts and the robot need of a method."""
+
+    spec: Spec
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Fit data statistics, once, before training."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Training loss of a raw batch, a scalar."""
+
+    def act(self, obs: Mapping[str, Tensor], noise: Tensor | None = None, generator: Generators = None) -> ActionChunk:
+        """Actions for raw observations {key: (B, To, *shape)}."""
+
+
+class DiffusionPolicy(nn.Module):
+    """Diffusion policy whose fields, encoder and denoiser carry the symmetry.
+
+    The parts are factories (Hydra: `_partial_: true`): `encoder(spec, symmetry)` has `channels`,
+    `denoiser(spec, symmetry, condition_channels)`, `normalizer(spec)`. With `Symmetry(1)` every part
+    becomes its plain counterpart.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        symmetry: Symmetry,
+        encoder: Callable[..., Any],
+        denoiser: Callable[..., Any],
+        diffusion: Diffusion,
+        normalizer: Callable[..., Normalizer] = Normalizer,
+        augment: RandomRotation | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.symmetry, self.diffusion, self.augment = spec, symmetry, diffusion, augment
+        self.normalizer = normalizer(spec=spec)
+        self.encoder = encoder(spec=spec, symmetry=symmetry)
+        self.denoiser = denoiser(spec=spec, symmetry=symmetry, condition_channels=self.encoder.channels)
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """(T, E): shape of the noise of one sample."""
+        return (self.spec.horizon.predict, self.spec.action.irreps.size)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Fit the normaliser on raw batches."""
+        self.normalizer.fit(batches)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Diffusion loss of a raw batch; a scalar. The data set checks batches against the spec, once."""
+        observation = self.spec.observation.decode(batch["obs"])
+        action = self.spec.decode_action(batch["action"], batch["obs"])
+        if self.augment is not None and self.training:
+            observation, action = self.augment(self.spec, observation, action)
+        condition = self.encoder(self.normalizer.observation(observation))
+        clean = self.normalizer.action(action)
+        return self.diffusion.loss(lambda noisy, step: self.denoiser(noisy, step, condition), clean)
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Mapping[str, Tensor],
+        noise: Tensor | None = None,
+        generator: Generators = None,
+        step_noise: Tensor | None = None,
+    ) -> ActionChunk:
+        """Sample a chunk for raw observations {key: (B, To, *shape)}; the input is not changed.
+
+        noise (B, *noise_shape): the starting noise, else drawn from `generator` (one, or one per sample).
+        step_noise: see Diffusion.sample. Raises SpecError for observations that do not fit the spec and
+        RuntimeError if the normaliser was never fitted.
+        """
+        self.spec.check_observation(obs)
+        if not bool(self.normalizer.fitted):
+            raise RuntimeError("DiffusionPolicy.act: the normaliser is not fitted; call fit() or load a checkpoint first")
+        condition = self.encoder(self.normalizer.observation(self.spec.observation.decode(obs)))
+        if noise is None:
+            noise = draw((condition.shape[0], *self.noise_shape), generator, like=condition)
+        elif tuple(noise.shape) != (condition.shape[0], *self.noise_shape):
+            raise ValueError(
+                f"noise: expected (B, T, E) = {(condition.shape[0], *self.noise_shape)}, got {tuple(noise.shape)}"
+            )
+        chunk = self.diffusion.sample(
+            lambda noisy, step: self.denoiser(noisy, step, condition),
+            noise,
+            irreps=self.spec.action.irreps,
+            bound=self.normalizer.bound,
+            generator=generator,
+            step_noise=step_noise,
+        )
+        predicted = self.spec.encode_action(self.normalizer.invert_action(chunk), obs)
+        return ActionChunk(predicted[:, self.spec.horizon.executed], predicted)
