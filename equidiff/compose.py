@@ -1,0 +1,49 @@
+"""From a composed config to a spec and a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from equidiff.config import ConfigError, build
+from equidiff.policy import DiffusionPolicy
+from equidiff.spec import Horizon, Space, Spec, Workspace
+
+__all__ = ["make_policy", "make_spec", "policy_tree"]
+
+
+def make_spec(config: Mapping[str, Any]) -> Spec:
+    """Spec from the nodes task (centre, bounds, control_hz), obs, action and horizon of a config."""
+    for node in ("task", "obs", "action", "horizon"):
+        if node not in config:
+            raise ConfigError(f"config has no node {node!r}; it needs task, obs, action and horizon")
+    task, horizon = config["task"], config["horizon"]
+    return Spec(
+        observation=Space(tuple(build(config["obs"]["fields"]))),
+        action=Space(tuple(build(config["action"]["fields"]))),
+        horizon=Horizon(
+            obs=config["obs"]["horizon"],
+            predict=horizon["predict"],
+            execute=horizon["execute"],
+            latency=horizon.get("latency", 0),
+        ),
+        workspace=Workspace(centre=tuple(task["centre"]), bounds=task.get("bounds")),
+        control_hz=float(task["control_hz"]),
+    )
+
+
+def policy_tree(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved policy sub-tree: what `build` needs and a checkpoint stores."""
+    tree = OmegaConf.to_container(OmegaConf.create(config) if isinstance(config, dict) else config, resolve=True)  # type: ignore[call-overload]
+    policy = tree.get("policy")
+    if not isinstance(policy, dict):
+        raise ConfigError("config has no node 'policy'")
+    return policy
+
+
+def make_policy(tree: Mapping[str, Any], spec: Spec) -> DiffusionPolicy:
+    """Build the policy of a resolved policy tree for a spec."""
+    policy: DiffusionPolicy = build(tree, spec=spec)
+    return policy

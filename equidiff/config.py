@@ -1,0 +1,127 @@
+"""Building objects from configs: the one place that calls `hydra.utils.instantiate`.
+
+Every node's target and argument names are checked before anything is built, so that a misspelt key
+says what was meant, and a config from somebody else (a checkpoint) can only name what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+__all__ = ["ALLOWED", "ConfigError", "build", "check", "did_you_mean"]
+
+ALLOWED = (
+    "equidiff.augment",
+    "equidiff.baselines",
+    "equidiff.denoisers",
+    "equidiff.diffusion",
+    "equidiff.encoders",
+    "equidiff.normalizer",
+    "equidiff.policy",
+    "equidiff.symmetry",
+    "diffusers.schedulers",
+)
+"""Modules whose classes a checkpoint may name. Users add their own by `allow=` when they load."""
+
+_HYDRA_KEYS = {"_target_", "_partial_"}
+_REFUSED_KEYS = {"_args_", "_convert_", "_recursive_"}
+
+
+class ConfigError(ValueError):
+    """A config that names something unknown or not allowed; the message says where and what would fit."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def build(node: Mapping[str, Any], *, allow: Sequence[str] | None = None, **arguments: Any) -> Any:
+    """Check the tree `node` and build the object it names, passing `arguments` on to the root.
+
+    allow: None for the user's own config (any importable target), or the modules that may be named,
+    e.g. `ALLOWED` for a tree that came with a checkpoint. Raises ConfigError.
+    """
+    tree = OmegaConf.to_container(OmegaConf.create(dict(node)), resolve=True)
+    assert isinstance(tree, dict)
+    check(tree, allow=allow, given=set(arguments))
+    # arguments go past Hydra, which would turn dataclasses into config nodes
+    if arguments:
+        return instantiate({**tree, "_partial_": True}, _convert_="all")(**arguments)
+    return instantiate(tree, _convert_="all")
+
+
+def check(tree: Any, *, allow: Sequence[str] | None = None, given: set[str] | None = None, at: str = "config") -> None:
+    """Check every node with a `_target_` in `tree`: it exists, is allowed, and takes these arguments."""
+    if isinstance(tree, Mapping):
+        if "_target_" in tree:
+            _check_node(tree, allow, given or set(), at)
+        elif _HYDRA_KEYS & set(tree):
+            raise ConfigError(f"{at}: '_partial_' without '_target_'")
+        for key, value in tree.items():
+            check(value, allow=allow, at=f"{at}.{key}")
+    elif isinstance(tree, list | tuple):
+        for i, value in enumerate(tree):
+            check(value, allow=allow, at=f"{at}[{i}]")
+
+
+def _check_node(node: Mapping[str, Any], allow: Sequence[str] | None, given: set[str], at: str) -> None:
+    target = node["_target_"]
+    refused = _REFUSED_KEYS & set(node)
+    if refused:
+        raise ConfigError(f"{at}: {sorted(refused)[0]!r} is not supported; name the arguments instead")
+    if not isinstance(target, str):
+        raise ConfigError(f"{at}._target_: expected a dotted path, got {target!r}")
+    if allow is not None and not _inside(target, allow):
+        raise ConfigError(
+            f"{at}._target_: {target!r} is not allowed. A config that came with a checkpoint may only name classes of "
+            f"{', '.join(allow)}. If you trust it, load with allow=(..., {target.rsplit('.', 1)[0]!r})."
+        )
+    found = _locate(target, at)
+    if allow is not None:
+        # a module of ours may have imported a foreign name: what counts is where the object was defined
+        home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+        if not inspect.isclass(found) or not _inside(home, allow):
+            raise ConfigError(f"{at}._target_: {target!r} is {home!r}, which is not a class of {', '.join(allow)}")
+    parameters = inspect.signature(found).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in node:
+        if key not in parameters and key not in _HYDRA_KEYS:
+            raise ConfigError(
+                f"{at}.{key}: {target} has no argument {key!r}{did_you_mean(key, parameters)} "
+                f"It takes: {', '.join(p for p in parameters if p not in given)}"
+            )
+    if node.get("_partial_"):
+        return
+    needed = {n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
+    missing = sorted(needed - set(node) - given)
+    if missing:
+        raise ConfigError(f"{at}: {target} needs {missing[0]!r}, which is not set")
+
+
+def _inside(path: str, modules: Sequence[str]) -> bool:
+    return any(path.startswith(f"{module}.") for module in modules)
+
+
+def _locate(target: str, at: str) -> Any:
+    module_name, _, name = target.rpartition(".")
+    if not module_name:
+        raise ConfigError(f"{at}._target_: expected 'module.Class', got {target!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{at}._target_: cannot import {module_name!r} ({error})") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [n for n in dir(module) if not n.startswith("_")]
+        raise ConfigError(f"{at}._target_: {module_name!r} has no class {name!r}{did_you_mean(name, known)}")
+    return found
