@@ -12,9 +12,10 @@ from equidiff.statistics import Proportion
 __all__ = ["Bar", "Curve", "curves", "outcome_strips", "palette", "success_bars"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D46", "#666666")
+# classes carry a prefix because a <style> inside an inline SVG applies to the whole page
 _STYLE = (
-    "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:currentColor}"
-    ".m{opacity:.65}.g{stroke:currentColor;opacity:.14}.b{font-weight:600}"
+    "svg text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:currentColor}"
+    "svg .c-m{opacity:.65}svg .c-g{stroke:currentColor;opacity:.14}svg .c-b{font-weight:600}"
 )
 
 
@@ -36,7 +37,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points (x, y) of one line; `band`: (low, high) at every point."""
+    """Points (x, y) of one line; `band`: (low, high) at every point. A line without a label is not in the legend."""
 
     label: str
     points: tuple[tuple[float, float], ...]
@@ -47,6 +48,8 @@ class Curve:
 
 def success_bars(bars: Sequence[Bar], title: str = "Success rate") -> str:
     """Horizontal bars from 0 to 100 % with exact 95 % intervals as whiskers."""
+    if not bars:
+        raise ValueError("success_bars: needs at least one bar")
     left, width, row, top = 230, 300, 40, 26
     height = top + row * len(bars) + 30
     parts = []
@@ -59,7 +62,9 @@ def success_bars(bars: Sequence[Bar], title: str = "Success rate") -> str:
         low, high = (left + width * bound for bound in bar.proportion.interval())
         end = left + width * bar.proportion.rate
         parts.append(_text(left - 12, y + 4.5, bar.label, "b" if bar.strong else "", "end"))
-        parts.append(f'<rect x="{left}" y="{y - 11:.1f}" width="{end - left:.1f}" height="22" rx="3" fill="{bar.colour}"/>')
+        parts.append(
+            f'<rect x="{left}" y="{y - 11:.1f}" width="{end - left:.1f}" height="22" rx="3" fill="{bar.colour}"/>'
+        )
         parts.append(f'<g stroke="currentColor" stroke-width="1.6"><path d="M{low:.1f} {y}H{high:.1f}')
         parts.append(f'M{low:.1f} {y - 5}v10M{high:.1f} {y - 5}v10"/></g>')
         for dot in bar.dots if len(bar.dots) > 1 else ():
@@ -79,10 +84,11 @@ def curves(
     y_range: tuple[float, float] | None = None,
     percent: bool = False,
 ) -> str:
-    """A line chart with a legend. Points that a logarithmic axis cannot show (<= 0) are left out."""
-    width, height, left, right, top, bottom = 720, 360, 62, 16, 30 + 20 * math.ceil(len(lines) / 2), 46
+    """A line chart with a legend. Points that an axis cannot show (not finite, or <= 0 if logarithmic) are left out."""
+    named = sum(bool(line.label) for line in lines)
+    width, height, left, right, top, bottom = 720, 360, 62, 16, 30 + 20 * math.ceil(named / 2), 46
     kept = [
-        [(x, y, i) for i, (x, y) in enumerate(line.points) if (not log_x or x > 0) and (not log_y or y > 0)]
+        [(x, y, i) for i, (x, y) in enumerate(line.points) if _drawable(x, log_x) and _drawable(y, log_y)]
         for line in lines
     ]
     if not any(kept):
@@ -101,7 +107,8 @@ def curves(
         parts += [_line(x, top, x, height - bottom, "g"), _text(x, height - bottom + 18, _number(tick), "m", "middle")]
     parts.append(_text((left + width - right) / 2, height - 6, x_label, "m", "middle"))
     parts.append(_text(14, top - 10, y_label, "m"))
-    for i, (line, points) in enumerate(zip(lines, kept, strict=True)):
+    entry = 0
+    for line, points in zip(lines, kept, strict=True):
         dash = ' stroke-dasharray="6 4"' if line.dashed else ""
         if line.band:
             edge = [(x_axis(x), y_axis(line.band[j][side])) for side in (0, 1) for x, _, j in points[:: 1 - 2 * side]]
@@ -112,14 +119,18 @@ def curves(
             parts.append(f'<path d="M{trace}" fill="none" stroke="{line.colour}" stroke-width="2"{dash}/>')
         for x, y, _ in points if len(points) <= 8 else ():
             parts.append(f'<circle cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3.5" fill="{line.colour}"/>')
-        x, y = left + (i % 2) * 330, 14 + 20 * (i // 2)
-        parts.append(f'<path d="M{x} {y - 4}h22" stroke="{line.colour}" stroke-width="3"{dash}/>')
-        parts.append(_text(x + 30, y, line.label))
+        if line.label:
+            x, y = left + (entry % 2) * 330, 14 + 20 * (entry // 2)
+            parts.append(f'<path d="M{x} {y - 4}h22" stroke="{line.colour}" stroke-width="3"{dash}/>')
+            parts.append(_text(x + 30, y, line.label))
+            entry += 1
     return _svg(width, height, parts, title)
 
 
 def outcome_strips(rows: Sequence[tuple[str, str, Sequence[bool]]], title: str = "Outcome of every episode") -> str:
     """One square per episode, (label, colour, outcomes) per row; the same column is the same seed."""
+    if not rows or not any(outcomes for _, _, outcomes in rows):
+        raise ValueError("outcome_strips: needs at least one row with an episode")
     left, step = 230, min(14.0, 480 / max(len(outcomes) for _, _, outcomes in rows))
     parts = []
     for i, (label, colour, outcomes) in enumerate(rows):
@@ -156,6 +167,8 @@ class _Axis:
         if self.log:
             marks = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
             inside = [m for m in marks if self.low <= math.log10(m) <= self.high]
+            if len(inside) < 2:  # a narrow range: name its ends
+                return [float(f"{10.0**end:.3g}") for end in (self.low, self.high)]
             return inside if len(inside) <= 9 else [m for m in inside if f"{m:e}".startswith("1.0")]
         raw = (self.high - self.low) / 5
         unit = 10.0 ** math.floor(math.log10(raw))
@@ -164,17 +177,21 @@ class _Axis:
         return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
+def _drawable(value: float, log: bool) -> bool:
+    return math.isfinite(value) and (not log or value > 0)
+
+
 def _number(value: float, percent: bool = False) -> str:
     return f"{100 * value:.0f} %" if percent else f"{value:g}"
 
 
 def _text(x: float, y: float, text: str, css: str = "", anchor: str = "start") -> str:
-    kind = f' class="{css}"' if css else ""
+    kind = f' class="c-{css}"' if css else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'
 
 
 def _line(x0: float, y0: float, x1: float, y1: float, css: str) -> str:
-    return f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" class="{css}"/>'
+    return f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" class="c-{css}"/>'
 
 
 def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
