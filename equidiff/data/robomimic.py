@@ -1,0 +1,264 @@
+"""Reading demonstrations in robomimic's HDF5 layout.
+
+    data                attrs env_args (JSON), total
+    data/demo_i         attrs num_samples, model_file
+      states            (T, S)  simulator states
+      actions           (T, 7)  relative OSC_POSE deltas in [-1, 1]
+      actions_abs       (T, 7)  absolute targets: position m, rotation vector rad (world frame), gripper -1 open / +1 close
+      obs/<key>         (T, *shape)
+    mask/<name>         names of demonstrations, e.g. train and valid
+
+Files are opened read-only and never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from equidiff.config import did_you_mean
+from equidiff.data.episode import DataError, Episode
+from equidiff.spec import Spec
+
+__all__ = ["ACTIONS", "DemoFile", "fingerprint", "load_episodes"]
+
+ACTIONS = {"absolute": "actions_abs", "relative": "actions"}
+"""Data set that holds the actions of each kind of control."""
+
+_WHOLE = 256 * 2**20  # bytes up to which a file is hashed whole
+_BLOCK = 2**20
+
+
+class DemoFile:
+    """A file of demonstrations, opened read-only. Raises DataError if it is missing, damaged or another layout.
+
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            beside = self.path.parent
+            near = did_you_mean(self.path.name, [p.name for p in beside.iterdir()] if beside.is_dir() else [])
+            kind = "is a directory, expected an HDF5 file" if self.path.is_dir() else f"no such file{near}"
+            raise DataError(
+                f"{self.path}: {kind}. scripts/generate_demos.py makes demonstrations of the built-in tasks"
+            )
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: not a readable HDF5 file, perhaps truncated ({_first_line(error)}); copy or generate it again"
+            ) from error
+        if not isinstance(self._file.get("data"), h5py.Group):
+            groups = sorted(self._file)
+            self._file.close()
+            raise DataError(
+                f"{self.path}: has no group 'data', so it is not in robomimic's layout; it has {_some(groups)}"
+            )
+
+    def __enter__(self) -> DemoFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._file.close()
+
+    # -- contents ----------------------------------------------------------------------------------
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all demonstrations, demo_2 before demo_10."""
+        names = [n for n in self._file["data"] if isinstance(self._file["data"][n], h5py.Group)]
+        if not names:
+            raise DataError(f"{self.path}: 'data' holds no demonstrations")
+        return tuple(sorted(names, key=_natural))
+
+    @cached_property
+    def masks(self) -> dict[str, tuple[str, ...]]:
+        """{mask: names of its demonstrations in natural order}."""
+        found = self._file.get("mask")
+        if not isinstance(found, h5py.Group):
+            return {}
+        masks = {}
+        for mask in found:
+            members = [m.decode() if isinstance(m, bytes) else str(m) for m in np.asarray(found[mask]).ravel()]
+            unknown = sorted(set(members) - set(self.names))
+            if unknown:
+                raise DataError(
+                    f"{self.path}: mask/{mask} names {unknown[0]!r}, which is not in 'data'"
+                    f"{did_you_mean(unknown[0], self.names)}"
+                )
+            masks[mask] = tuple(sorted(members, key=_natural))
+        return masks
+
+    @property
+    def env_args(self) -> dict[str, Any]:
+        """What the environment was made from; {} if the file does not say."""
+        text = self._file["data"].attrs.get("env_args")
+        if text is None:
+            return {}
+        try:
+            parsed: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{self.path}: attribute env_args of 'data' is not JSON ({error})") from error
+        return parsed
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of 'data'."""
+        return dict(self._file["data"].attrs)
+
+    def keys(self, name: str) -> tuple[str, ...]:
+        """Observation keys of one demonstration."""
+        obs = self._demo(name).get("obs")
+        return tuple(sorted(obs)) if isinstance(obs, h5py.Group) else ()
+
+    def missing(self, spec: Spec, control: str) -> tuple[str, ...]:
+        """What `episode` needs and the first demonstration lacks, e.g. ("actions_abs", "obs/cube_pos")."""
+        demo = self._demo(self.names[0])
+        needed = [_action_key(control), *(f"obs/{key}" for key in spec.observation.keys)]
+        return tuple(name for name in needed if name not in demo)
+
+    def fingerprint(self) -> str:
+        """See `fingerprint`."""
+        return fingerprint(self.path)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def select(self, n_demo: int | None = None, mask: str | None = None) -> tuple[str, ...]:
+        """The first `n_demo` (None: all) demonstrations of a mask, in natural order.
+
+        mask=None: mask/train if the file has one, else everything that is not in mask/valid.
+        """
+        if mask is not None:
+            if mask not in self.masks:
+                have = ", ".join(sorted(self.masks)) or "none"
+                raise DataError(f"{self.path}: no mask {mask!r}{did_you_mean(mask, self.masks)}; it has: {have}")
+            names = self.masks[mask]
+        elif "train" in self.masks:
+            names = self.masks["train"]
+        else:
+            held_out = set(self.masks.get("valid", ()))
+            names = tuple(n for n in self.names if n not in held_out)
+        if not names:
+            raise DataError(f"{self.path}: mask {mask or 'train'!r} is empty; choose another by data.mask=...")
+        if n_demo is None:
+            return names
+        if n_demo < 1:
+            raise DataError(f"data.n_demo: expected a number >= 1 or null for all, got {n_demo}")
+        if n_demo > len(names):
+            raise DataError(
+                f"{self.path}: data.n_demo={n_demo}, but only {len(names)} demonstrations are there; "
+                "lower it or generate more (scripts/generate_demos.py)"
+            )
+        return names[:n_demo]
+
+    def episode(self, name: str, spec: Spec, control: str) -> Episode:
+        """One demonstration with the arrays the spec reads, float32, checked for shape, length and finite values."""
+        demo, at = self._demo(name), f"{self.path}: {name}"
+        action_key = _action_key(control)
+        obs = {key: self._array(demo, f"obs/{key}", shape, at) for key, shape in spec.observation.shapes.items()}
+        action = self._array(demo, action_key, (spec.action_size,), at)
+        steps = {"action": len(action), **{k: len(v) for k, v in obs.items()}}
+        if "num_samples" in demo.attrs:
+            steps["num_samples"] = int(demo.attrs["num_samples"])
+        if len(set(steps.values())) != 1:
+            raise DataError(
+                f"{at}: lengths differ: {steps}; expected as many actions as observations. Drop or repair it"
+            )
+        return Episode(name, obs, action)
+
+    def _demo(self, name: str) -> Any:
+        demos = self._file["data"]
+        if name not in demos:
+            raise DataError(f"{self.path}: no demonstration {name!r}{did_you_mean(name, self.names)}")
+        return demos[name]
+
+    def _array(self, demo: Any, key: str, shape: tuple[int, ...], at: str) -> NDArray[np.float32]:
+        if key not in demo:
+            have = [f"obs/{k}" for k in demo.get("obs", ())] if key.startswith("obs/") else list(demo)
+            raise DataError(f"{at}: has no {key!r}{did_you_mean(key, have)}; it has {_some(sorted(have))}. {PREPARE}")
+        stored = demo[key]
+        if tuple(stored.shape[1:]) != shape:
+            want = ", ".join(["T", *map(str, shape)])
+            raise DataError(f"{at}: {key!r} has shape {tuple(stored.shape)}, expected ({want})")
+        try:
+            values = np.asarray(stored[()], dtype=np.float32)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{at}: {key!r} cannot be read ({_first_line(error)}); copy or generate the file again"
+            ) from error
+        finite = np.isfinite(values)
+        if not finite.all():
+            index = tuple(int(i) for i in np.argwhere(~finite)[0])
+            raise DataError(f"{at}: {key!r} is {values[index]} at index {index}; repair or drop this demonstration")
+        return values
+
+
+PREPARE = (
+    "Files from elsewhere hold the simulator's states: training derives the missing arrays from them if the simulator is "
+    "installed (pip install 'equidiff[sim]')."
+)
+
+
+def load_episodes(
+    path: str | os.PathLike[str], spec: Spec, control: str, n_demo: int | None = None, mask: str | None = None
+) -> list[Episode]:
+    """The first `n_demo` demonstrations of a mask (see DemoFile.select). Raises DataError."""
+    with DemoFile(path) as file:
+        return [file.episode(name, spec, control) for name in file.select(n_demo, mask)]
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's size and content; of files over 256 MiB, of 256 blocks of 1 MiB spread evenly over it."""
+    size = os.stat(path).st_size
+    digest = hashlib.sha256(str(size).encode())
+    with Path(path).open("rb") as file:
+        if size <= _WHOLE:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        else:
+            for offset in np.linspace(0, size - _BLOCK, 256).astype(int):
+                file.seek(int(offset))
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def describe(file: DemoFile, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """What a manifest keeps about the data: path, fingerprint, number and names of the demonstrations."""
+    return {"path": str(file.path), "fingerprint": file.fingerprint(), "n_demo": len(names), "demos": list(names)}
+
+
+def _action_key(control: str) -> str:
+    if control not in ACTIONS:
+        raise DataError(f"control: expected 'absolute' or 'relative', got {control!r}")
+    return ACTIONS[control]
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else "")) or "nothing"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,80 @@
+"""Training data as a config's node `data` names it: chosen demonstrations, split, and prepared where needed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equidiff.config import did_you_mean
+from equidiff.data.episode import DataError, Episode
+from equidiff.data.robomimic import DemoFile
+from equidiff.data.windows import split_episodes
+from equidiff.spec import Spec
+
+__all__ = ["DataSource", "load_training_data"]
+
+_SETTINGS = {"path", "n_demo", "mask", "valid_mask", "val_ratio", "pad"}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Demonstrations to train on and to validate with; `about` is what a manifest keeps of them."""
+
+    train: list[Episode]
+    valid: list[Episode]
+    about: Mapping[str, Any]
+
+
+def load_training_data(
+    node: Mapping[str, Any], spec: Spec, control: str, task: Mapping[str, Any], prepared: Path, seed: int = 0
+) -> DataSource:
+    """Read what `node` (path, n_demo, mask, valid_mask, val_ratio) names.
+
+    A file without the arrays the spec reads (one made elsewhere) is prepared by the simulator into the
+    folder `prepared`, once; the original is not changed. Raises DataError.
+    """
+    for key in node:
+        if key not in _SETTINGS:
+            raise DataError(f"data: no setting {key!r}{did_you_mean(str(key), _SETTINGS)}")
+    original = Path(node["path"])
+    with DemoFile(original) as file:
+        mark = file.fingerprint()
+        missing = file.missing(spec, control)
+    path = _prepare(original, mark, missing, task, prepared) if missing else original
+    with DemoFile(path) as file:
+        names = file.select(node.get("n_demo"), node.get("mask"))
+        train = [file.episode(name, spec, control) for name in names]
+        held_out = file.masks.get(node.get("valid_mask") or "", ())
+        valid = [file.episode(name, spec, control) for name in held_out if name not in names]
+    if not valid:
+        train, valid = split_episodes(train, float(node.get("val_ratio", 0.0)), seed)
+    about = {
+        "path": str(original),
+        "fingerprint": mark,
+        "n_demo": len(names),
+        "demos": [e.name for e in train],
+        "valid_demos": [e.name for e in valid],
+    }
+    return DataSource(train, valid, about)
+
+
+def _prepare(path: Path, mark: str, missing: tuple[str, ...], task: Mapping[str, Any], folder: Path) -> Path:
+    lacking = f"{path}: has no {', '.join(missing)}"
+    if importlib.util.find_spec("robosuite") is None:
+        raise DataError(
+            f"{lacking}. They can be derived from the stored states with the simulator: pip install 'equidiff[sim]', "
+            "then run this command again"
+        )
+    from equidiff.sim.prepare import prepare_states
+
+    out = folder / f"{path.stem}_{task['name']}_{mark[:12]}.hdf5"
+    if not out.exists():
+        print(f"{lacking}\nderiving them from its states, once: {out}", flush=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_suffix(".part.hdf5")
+        prepare_states(path, task, part, progress=True)
+        part.replace(out)
+    return out

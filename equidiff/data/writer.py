@@ -1,0 +1,167 @@
+"""Writing demonstrations so that a kill loses at most the episode under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from equidiff.data.episode import DataError
+from equidiff.results import write_json
+
+__all__ = ["DemoWriter"]
+
+
+class DemoWriter:
+    """Collects episodes and makes one file in robomimic's layout of them.
+
+    Each episode is first a small file of its own in `.NAME.parts` beside `path`, put there by a rename,
+    because a killed process leaves an open HDF5 file unreadable. `finish` joins them. A second writer
+    with the same settings goes on where the first was killed, and also extends a finished file.
+
+    env_args: stored as JSON. attrs: further attributes of 'data' (JSON values). Raises DataError if what is there was
+    made with other settings.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], env_args: Mapping[str, Any], attrs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._parts = self.path.parent / f".{self.path.name}.parts"
+        settings = {"env_args": dict(env_args), "attrs": dict(attrs or {})}
+        self._settings = json.loads(json.dumps(settings))
+        self._finished: dict[int, str] = {}
+        if self.path.exists():
+            self._finished = self._read_finished()
+        self._note = self._parts / "settings.json"
+        if self._note.exists():
+            self._same(json.loads(self._note.read_text()), str(self._parts))
+        for left in self._parts.glob(".*.part"):  # an episode that was under way when a process died
+            left.unlink()
+
+    def __enter__(self) -> DemoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Episodes are on disk already; nothing to close."""
+
+    @property
+    def seeds_done(self) -> set[int]:
+        """Seeds of the episodes that are safely stored."""
+        return set(self._finished) | {int(p.stem) for p in self._parts.glob("*.hdf5")}
+
+    def add(
+        self,
+        seed: int,
+        states: ArrayLike,
+        actions: ArrayLike,
+        actions_abs: ArrayLike,
+        obs: Mapping[str, ArrayLike],
+        model_file: str = "",
+    ) -> None:
+        """Store the episode of `seed`: states (T, S), actions (T, 7), actions_abs (T, 7), obs {key: (T, *shape)}."""
+        arrays = {"states": states, "actions": actions, "actions_abs": actions_abs}
+        arrays |= {f"obs/{key}": value for key, value in obs.items()}
+        values = {name: np.asarray(value) for name, value in arrays.items()}
+        lengths = {name: len(value) for name, value in values.items()}
+        if len(set(lengths.values())) != 1 or not lengths["actions"]:
+            raise DataError(f"DemoWriter.add: seed {seed}: expected arrays of one length > 0, got {lengths}")
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                index = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+                raise DataError(f"DemoWriter.add: seed {seed}: {name!r} is {value[index]} at index {index}")
+        if not self._note.exists():
+            self._parts.mkdir(parents=True, exist_ok=True)
+            write_json(self._note, self._settings)
+        target, temporary = self._parts / f"{seed}.hdf5", self._parts / f".{seed}.part"
+        with h5py.File(temporary, "w") as file:
+            demo = file.create_group("demo")
+            for name, value in values.items():
+                demo.create_dataset(name, data=value)
+            demo.attrs["num_samples"] = lengths["actions"]
+            demo.attrs["model_file"] = model_file
+            demo.attrs["seed"] = seed
+        _sync(temporary)
+        os.replace(temporary, target)
+
+    def finish(self, valid_fraction: float = 0.0) -> Path:
+        """Join all episodes, in the order of their seeds, to `path` and return it.
+
+        valid_fraction: share of the episodes, the last ones, that mask/valid names; the others are in mask/train.
+        """
+        if not 0 <= valid_fraction < 1:
+            raise DataError(f"DemoWriter.finish: expected 0 <= valid_fraction < 1, got {valid_fraction}")
+        seeds = sorted(self.seeds_done)
+        if not seeds:
+            raise DataError(f"{self.path}: no episode was added, nothing to write")
+        temporary = self.path.parent / f".{self.path.name}.part"
+        with h5py.File(temporary, "w") as out:
+            data = out.create_group("data")
+            old = h5py.File(self.path, "r") if self._finished else None
+            try:
+                for i, seed in enumerate(seeds):
+                    part = self._parts / f"{seed}.hdf5"
+                    if part.exists():
+                        with h5py.File(part, "r") as source:
+                            source.copy("demo", data, name=f"demo_{i}")
+                    elif old is not None:
+                        old.copy(f"data/{self._finished[seed]}", data, name=f"demo_{i}")
+            finally:
+                if old is not None:
+                    old.close()
+            names = [f"demo_{i}" for i in range(len(seeds))]
+            data.attrs["env_args"] = json.dumps(self._settings["env_args"])
+            data.attrs["total"] = sum(int(data[n].attrs["num_samples"]) for n in names)
+            for key, value in self._settings["attrs"].items():
+                data.attrs[key] = json.dumps(value) if isinstance(value, dict | list) or value is None else value
+            held_out = min(round(valid_fraction * len(names)), len(names) - 1)
+            if valid_fraction and len(names) > 1:
+                held_out = max(held_out, 1)
+            split = len(names) - held_out
+            for mask, members in (("train", names[:split]), ("valid", names[split:])):
+                if members:
+                    out.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
+            data.attrs["settings"] = json.dumps(self._settings)
+        _sync(temporary)
+        os.replace(temporary, self.path)
+        shutil.rmtree(self._parts, ignore_errors=True)
+        return self.path
+
+    def _read_finished(self) -> dict[int, str]:
+        try:
+            with h5py.File(self.path, "r") as file:
+                data = file["data"]
+                self._same(json.loads(data.attrs["settings"]), str(self.path))
+                return {int(data[name].attrs["seed"]): name for name in data}
+        except (OSError, KeyError) as error:
+            raise DataError(
+                f"{self.path}: exists but was not written by this program ({error}); choose another path"
+            ) from error
+
+    def _same(self, found: Any, where: str) -> None:
+        if found == self._settings:
+            return
+        differing = [
+            f"{part}.{key}: {found.get(part, {}).get(key)!r} there, {self._settings[part].get(key)!r} now"
+            for part in self._settings
+            for key in sorted(set(found.get(part, {})) | set(self._settings[part]))
+            if found.get(part, {}).get(key) != self._settings[part].get(key)
+        ]
+        raise DataError(
+            f"{where}: made with other settings ({'; '.join(differing[:3])}). Remove it, or choose another path"
+        )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

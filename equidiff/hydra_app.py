@@ -1,0 +1,128 @@
+"""Scripts as Hydra apps: help from the docstring, mistakes answered in one line instead of a trace."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from equidiff.config import did_you_mean
+
+__all__ = ["CONFIGS", "run_app"]
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None, configs: Path = CONFIGS) -> None:
+    """Compose configs/`name`.yaml with the command line, call `main` with it and exit with what it returns.
+
+    `--help` prints `doc`, the groups and the settings. A misspelt override says what was meant; errors of
+    equidiff are printed without a trace, exit code 2. Hydra's own flags (--multirun, --cfg job, ...) work.
+    """
+    arguments = sys.argv[1:]
+    if {"--help", "-h"} & set(arguments):
+        print(_help(name, doc or "", configs))
+        raise SystemExit(0)
+    if not any(a.startswith("-") for a in arguments):  # Hydra's flags (a sweep, --cfg) are checked by Hydra itself
+        try:
+            _compose(name, arguments, configs)
+        except (HydraException, OmegaConfBaseException) as error:
+            _fail(_explain(error, name, configs))
+    code: list[int] = []
+
+    @hydra.main(config_path=str(configs), config_name=name, version_base="1.3")
+    def app(config: DictConfig) -> None:
+        code.append(_guarded(main, config))
+
+    app()
+    raise SystemExit(max(code, default=0))
+
+
+def _guarded(main: Callable[[DictConfig], int | None], config: DictConfig) -> int:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            _fail(f"{missing[0]} is not set; give it on the command line: {missing[0]}=...")
+        return main(config) or 0
+    except (ValueError, MissingMandatoryValue) as error:
+        if not _ours(error):
+            raise
+        _fail(str(error))
+    except RuntimeError as error:
+        if not _ours(error):
+            raise
+        _fail(str(error))
+
+
+def _ours(error: BaseException) -> bool:
+    """Errors whose message is meant for the user: those defined by equidiff."""
+    return any(kind.__module__.partition(".")[0] == "equidiff" for kind in type(error).__mro__)
+
+
+def _fail(message: str) -> Any:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
+
+
+def _compose(name: str, overrides: list[str], configs: Path) -> DictConfig:
+    with initialize_config_dir(str(configs.resolve()), version_base="1.3"):
+        return compose(name, overrides=overrides, return_hydra_config=False)
+
+
+def _explain(error: BaseException, name: str, configs: Path) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else type(error).__name__
+    known = _settings(name, configs)
+    if isinstance(error, MissingConfigException):
+        found = re.search(r"'([^']+)/([^'/]+)'", message)
+        if found:
+            group, option = found.groups()
+            have = _options(configs / group)
+            return f"{group}={option}: no such choice{did_you_mean(option, have)}; there are: {', '.join(have)}"
+    if isinstance(error, ConfigCompositionException) or "not in struct" in str(error):
+        found = re.search(r"Could not (?:override|find match|find group) '?([\w./@-]+)'?", str(error))
+        if found:
+            key = found.group(1).rstrip(".")
+            return f"{key}: no such setting{did_you_mean(key, known)}. --help lists them"
+    return "\n".join(lines[:3])
+
+
+def _settings(name: str, configs: Path) -> list[str]:
+    config = OmegaConf.to_container(_compose(name, [], configs), resolve=False)
+    groups = [g for g in _groups(configs) if (configs / g).is_dir()]
+    return [*groups, *_paths(config)]
+
+
+def _paths(tree: Any, at: str = "") -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            here = f"{at}.{key}" if at else str(key)
+            yield here
+            yield from _paths(value, here)
+
+
+def _groups(configs: Path) -> list[str]:
+    return sorted(p.name for p in configs.iterdir() if p.is_dir())
+
+
+def _options(folder: Path) -> list[str]:
+    return sorted(p.stem for p in folder.glob("*.yaml"))
+
+
+def _help(name: str, doc: str, configs: Path) -> str:
+    text = [doc.strip(), "", f"Choices (group=name), from {configs.name}/{name}.yaml:"]
+    root = (configs / f"{name}.yaml").read_text()
+    for group in re.findall(r"^\s+-\s+(\w+):", root, flags=re.MULTILINE):
+        text.append(f"    {group:<12} {', '.join(_options(configs / group))}")
+    config = _compose(name, [], configs)
+    text += ["", "Settings (key=value) and their defaults:"]
+    text += [f"    {line}" for line in OmegaConf.to_yaml(config, resolve=False).splitlines()]
+    return "\n".join(text)

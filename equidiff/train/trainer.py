@@ -1,0 +1,412 @@
+"""`Trainer`: optimiser steps on windows, EMA, validation, evaluation, checkpoints; resumes exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from equidiff.checkpoint import load_resume, save_checkpoint
+from equidiff.data.windows import WindowDataset
+from equidiff.policy import DiffusionPolicy
+from equidiff.spec import Batch
+from equidiff.train.evaluator import Evaluator
+from equidiff.train.loggers import JsonLines, Logger
+from equidiff.train.order import SampleOrder, seed_everything
+from equidiff.train.settings import OptimConfig, TrainerConfig, TrainError
+from equidiff.train.signals import StopSignal
+from equidiff.train.state import check_identity, pack, unpack
+
+__all__ = ["TrainResult", "Trainer"]
+
+_VALID_DRAWS = 2048  # windows x noises of one validation: always the same ones
+_FIT_BATCH = 4096
+_ON_DEVICE = 2 * 2**30  # bytes of windows that are kept on the accelerator
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended: after `step` of `total` steps; `signal` stopped it if not None."""
+
+    step: int
+    total: int
+    signal: int | None
+    checkpoint: Path
+    metrics: Mapping[str, float]
+
+    @property
+    def finished(self) -> bool:
+        """All steps are done and checkpoints/final is written."""
+        return self.step >= self.total
+
+    def sentence(self) -> str:
+        """What to tell the user."""
+        if self.finished:
+            loss = "".join(
+                f", {name} {self.metrics[name]:.4f}" for name in ("train/loss", "valid/loss") if name in self.metrics
+            )
+            return f"finished {self.step} steps{loss}: {self.checkpoint}"
+        return f"stopped after step {self.step} of {self.total}, saved in {self.checkpoint}; go on with resume=true"
+
+
+class Trainer:
+    """Trains a policy and writes RUN_DIR/metrics.jsonl, RUN_DIR/checkpoints/last and, at the end, final.
+
+    policy_config: the resolved tree the policy was built from (stored in checkpoints). data: what the
+    manifest says about the data; it also identifies the run when it resumes. extra: further JSON for
+    the manifest. loggers: factories, called in the main process only. evaluator: see Evaluator.
+
+    Start it with `accelerate launch` to train in several processes: each takes its share of every batch.
+    """
+
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        policy_config: Mapping[str, Any],
+        train: WindowDataset,
+        run_dir: Path,
+        config: TrainerConfig,
+        optim: OptimConfig,
+        *,
+        valid: WindowDataset | None = None,
+        evaluator: Evaluator | None = None,
+        loggers: Sequence[Callable[[], Logger]] = (),
+        data: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            cpu=config.device == "cpu",
+            gradient_accumulation_steps=config.accumulate,
+        )
+        config.check_precision(self.accelerator.device.type)
+        shares = self.accelerator.num_processes * config.accumulate
+        if config.batch_size % shares:
+            raise TrainError(
+                f"trainer.batch_size={config.batch_size} must be a multiple of processes x trainer.accumulate = {shares}"
+            )
+        if config.eval_every and evaluator is None:
+            raise TrainError("trainer.eval_every is set, but there is no evaluator; set it to null or give one")
+        self.policy, self.policy_config = policy, policy_config
+        self.train, self.valid = train, valid
+        self.run_dir, self.config, self.optim = Path(run_dir), config, optim
+        self.evaluator, self.data, self.extra = evaluator, dict(data or {}), dict(extra or {})
+        self.total = config.total_steps(len(train), len(train.lengths))
+        self._factories = loggers
+        self._stop = StopSignal()
+        self._metrics: dict[str, float] = {}
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that `run(resume=True)` goes on from."""
+        return self.run_dir / "checkpoints" / "last"
+
+    @property
+    def final(self) -> Path:
+        """The checkpoint of the finished run."""
+        return self.run_dir / "checkpoints" / "final"
+
+    def run(self, resume: bool = False) -> TrainResult:
+        """Train to the end, to stop_after or to a signal (SIGINT, SIGTERM: saves first).
+
+        resume: go on from checkpoints/last if it is there, else start. Raises TrainError.
+        """
+        stored = self._stored(resume)
+        threads = torch.get_num_threads()
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+        try:
+            with self._stop:
+                return self._run(stored)
+        finally:
+            torch.set_num_threads(threads)
+
+    def summary(self) -> list[str]:
+        """Lines that say what `run` will do."""
+        config, accelerator, policy = self.config, self.accelerator, self.policy
+        parameters = sum(p.numel() for p in policy.parameters())
+        valid = (
+            "no validation"
+            if self.valid is None
+            else f"validation on {len(self.valid.lengths)} ({len(self.valid)} windows)"
+        )
+        device = f"{accelerator.device}" + (f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else "")
+        threads = config.threads or torch.get_num_threads()
+        return [
+            f"policy  {type(policy).__name__} with C_{policy.symmetry.order}, {parameters:,} parameters",
+            f"data    {len(self.train.lengths)} demonstrations, {len(self.train)} windows; {valid}",
+            f"train   {self.total} steps of {config.batch_size} samples on {device}, {threads} threads, precision {config.mixed_precision}",
+            f"write   {self.run_dir}",
+        ]
+
+    # -- set-up ------------------------------------------------------------------------------------
+
+    def _stored(self, resume: bool) -> dict[str, Any] | None:
+        there = self.last.exists() or self.last.with_name(f".{self.last.name}.previous").exists()
+        if there and not resume:
+            raise TrainError(
+                f"{self.run_dir}: holds a training run already; go on with resume=true, or choose another run_dir"
+            )
+        stored = None
+        if there:
+            stored = load_resume(self.last)
+            check_identity(stored["state"]["identity"], json.loads(json.dumps(self._identity())))
+        if self.accelerator.is_main_process:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.last.parent.glob(".*"):  # half-written by a process that was killed
+                if not left.name.endswith(".previous"):
+                    shutil.rmtree(left)
+        self.accelerator.wait_for_everyone()
+        return stored
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change between a run and its continuation."""
+        config = dataclasses.asdict(self.config)
+        kept = ("batch_size", "mixed_precision", "clip_norm", "ema", "seed")
+        return {
+            "trainer": {name: config[name] for name in kept},
+            "optim": dataclasses.asdict(self.optim),
+            "data": {k: v for k, v in self.data.items() if k != "path"},
+            "windows": len(self.train),
+            "spec": self.policy.spec.to_json(),
+            "policy": dict(self.policy_config),
+        }
+
+    def _prepare(self, stored: Mapping[str, Any] | None) -> None:
+        config, accelerator = self.config, self.accelerator
+        if stored is None:
+            size = len(self.train)
+            self.policy.fit(self.train.batch(range(i, min(i + _FIT_BATCH, size))) for i in range(0, size, _FIT_BATCH))
+        self.module = accelerator.prepare(_Loss(self.policy))
+        parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        optim = self.optim
+        raw = torch.optim.AdamW(
+            parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay, fused=True
+        )
+        # accelerate's wrapper only matters with a gradient scaler; without one it costs more than the step of a small net
+        self.optimizer = raw if accelerator.scaler is None else accelerator.prepare(raw)
+        self._raw_optimizer = raw
+        warmup = min(optim.warmup_steps, max(self.total - 1, 0))
+        self.schedule = get_scheduler(optim.schedule, raw, num_warmup_steps=warmup, num_training_steps=self.total)
+        self.ema = None
+        if config.ema is not None:
+            self.ema = EMAModel(
+                self.policy.parameters(),
+                decay=config.ema.decay,
+                use_ema_warmup=config.ema.warmup,
+                power=config.ema.power,
+                foreach=True,
+            )
+        if accelerator.device.type != "cpu" and self.train.nbytes <= _ON_DEVICE:
+            self.train.to(accelerator.device)
+        self._order = SampleOrder(len(self.train), config.batch_size, config.seed)
+        self._step, self._earlier_s = 0, 0.0
+        self._pending: list[Tensor] = []
+        if stored is not None:
+            state = unpack(stored, self.policy, raw, self.schedule, self.ema)
+            self._step, self._earlier_s, self._metrics = state["step"], state["time_s"], state["metrics"]
+            self._pending = [torch.tensor(x, device=accelerator.device) for x in state["pending"]]
+            if accelerator.scaler is not None and state["scaler"]:
+                accelerator.scaler.load_state_dict(state["scaler"])
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def _run(self, stored: Mapping[str, Any] | None) -> TrainResult:
+        config, accelerator = self.config, self.accelerator
+        self._prepare(stored)
+        self._started = time.monotonic()
+        stop = min(self.total, config.stop_after or self.total)
+        main = accelerator.is_main_process
+        loggers: list[Logger] = []
+        if main:
+            loggers.append(JsonLines(self.run_dir / "metrics.jsonl", after=self._step))
+            loggers += [make() for make in self._factories]
+        bar = tqdm(
+            total=self.total,
+            initial=self._step,
+            desc="train",
+            unit="step",
+            disable=not main,
+            mininterval=0.2 if sys.stderr.isatty() else 5.0,
+            dynamic_ncols=True,
+        )
+        self.policy.train()
+        begun = saved = self._step
+        try:
+            while self._step < stop and self._stop.number is None:
+                self._step += 1
+                self._pending.append(self._optimise(self._step))
+                bar.update()
+                if self._due(config.log_every):
+                    self._log(loggers, self._train_numbers())
+                    bar.set_postfix(self._shown(), refresh=False)
+                if self.valid is not None and self._due(config.valid_every):
+                    self._log(loggers, self._validate() if main else {})
+                    bar.set_postfix(self._shown(), refresh=False)
+                if self.evaluator is not None and config.eval_every and self._due(config.eval_every):
+                    self._log(loggers, self._evaluate() if main else {})
+                if config.save_every and self._step % config.save_every == 0 and self._step < stop:
+                    self._save(self.last, resume=True)
+                    saved = self._step
+                if accelerator.num_processes > 1:  # all stop after the same step, whichever got the signal
+                    code = torch.tensor([self._stop.number or 0], device=accelerator.device)
+                    self._stop.number = int(accelerator.gather(code).max()) or None
+            if self._step != saved:
+                self._save(self.last, resume=True)
+            if self._step >= self.total and (self._step != begun or not self.final.exists()):
+                self._save(self.final, resume=False)
+        finally:
+            bar.close()
+            for logger in loggers:
+                logger.close()
+        path = self.final if self._step >= self.total else self.last
+        return TrainResult(self._step, self.total, self._stop.number, path, dict(self._metrics))
+
+    def _optimise(self, step: int) -> Tensor:
+        """One optimiser step; the loss of this process's share, not yet read from the device."""
+        accelerator, config = self.accelerator, self.config
+        rank, world = accelerator.process_index, accelerator.num_processes
+        seed_everything(config.seed, step, rank, device=accelerator.device)
+        mine = self._order(step)[rank::world]
+        losses = []
+        for i, part in enumerate(mine.chunk(config.accumulate)):
+            batch = _to(self.train.batch(part), accelerator.device)
+            last = i == config.accumulate - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
+                loss = self.module(batch)
+                accelerator.backward(loss)
+            losses.append(loss.detach())
+        if config.clip_norm is not None:
+            accelerator.unscale_gradients(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.clip_norm, foreach=True)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.step(self.policy.parameters())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and (self._step % every == 0 or self._step == self.total)
+
+    def _train_numbers(self) -> dict[str, float]:
+        mean = torch.stack(self._pending).mean()
+        self._pending = []
+        if self.accelerator.num_processes > 1:
+            mean = self.accelerator.reduce(mean, "mean")
+        value = float(mean)
+        if not value < float("inf"):
+            raise TrainError(
+                f"the training loss is {value} at step {self._step}; lower optim.lr or set trainer.clip_norm. "
+                f"{self.last} holds the last good state, if any"
+            )
+        return {"train/loss": value, "lr": self.schedule.get_last_lr()[0], "time_s": round(self._elapsed(), 3)}
+
+    def _elapsed(self) -> float:
+        return self._earlier_s + time.monotonic() - self._started
+
+    def _log(self, loggers: Sequence[Logger], values: Mapping[str, float]) -> None:
+        self._metrics.update({k: v for k, v in values.items() if k != "time_s"})
+        for logger in loggers:
+            logger.log(self._step, values)
+        self.accelerator.wait_for_everyone()
+
+    def _shown(self) -> dict[str, str]:
+        names = {"loss": "train/loss", "valid": "valid/loss"}
+        return {short: f"{self._metrics[name]:.4f}" for short, name in names.items() if name in self._metrics}
+
+    # -- the averaged policy -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[DiffusionPolicy]:
+        """The policy with the EMA weights, in eval mode."""
+        parameters = list(self.policy.parameters())
+        if self.ema is not None:
+            self.ema.store(parameters)
+            self.ema.copy_to(parameters)
+        self.policy.eval()
+        try:
+            yield self.policy
+        finally:
+            self.policy.train()
+            if self.ema is not None:
+                self.ema.restore(parameters)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Loss of the EMA weights on always the same windows with always the same noise and diffusion steps."""
+        assert self.valid is not None
+        size, device = len(self.valid), self.accelerator.device
+        draws = (
+            torch.arange(_VALID_DRAWS) % size
+            if size < _VALID_DRAWS
+            else torch.linspace(0, size - 1, _VALID_DRAWS).long()
+        )
+        seed_everything("validation", device=device)
+        total = 0.0
+        with self._averaged() as policy:
+            for part in draws.split(512):
+                total += float(policy.loss(_to(self.valid.batch(part), device))) * len(part)
+        return {"valid/loss": total / len(draws)}
+
+    def _evaluate(self) -> dict[str, float]:
+        assert self.evaluator is not None
+        with self._averaged() as policy:
+            found = self.evaluator(policy, self._step)
+        return {f"eval/{name}": float(value) for name, value in found.items()}
+
+    def _save(self, path: Path, resume: bool) -> None:
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            position = {
+                "step": self._step,
+                "time_s": self._elapsed(),
+                "metrics": self._metrics,
+                "pending": [float(x) for x in self._pending],
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "identity": self._identity(),
+            }
+            state = pack(self.policy, self._raw_optimizer, self.schedule, self.ema, position) if resume else None
+            with self._averaged() as policy:
+                save_checkpoint(
+                    path,
+                    policy,
+                    self.policy_config,
+                    metrics=self._metrics,
+                    data=self.data,
+                    extra={**self.extra, "step": self._step},
+                    resume=state,
+                )
+        self.accelerator.wait_for_everyone()
+
+
+class _Loss(nn.Module):
+    """Makes the loss the forward pass, which is what data-parallel wrappers and autocast hook into."""
+
+    def __init__(self, policy: DiffusionPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.policy.loss(batch)
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    if batch["action"].device == device:
+        return batch
+    obs = {key: value.to(device, non_blocking=True) for key, value in batch["obs"].items()}
+    return {"obs": obs, "action": batch["action"].to(device, non_blocking=True)}
