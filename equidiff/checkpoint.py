@@ -1,17 +1,18 @@
 """Checkpoints: a directory of safetensors and JSON, written atomically, verified when read. No pickle.
 
-    policy.safetensors      parameters (the EMA's) and declared statistics of everything but the normaliser
-    normalizer.safetensors  what the normaliser was fitted to
-    spec.json               the Spec
-    policy.yaml             the resolved policy sub-tree of the config
-    probe.safetensors       one observation, its noise and the chunk sampled from them when saving
-    manifest.json           format version, library versions, git revision, data, metrics, sha256 of each file
-    resume/                 optional: raw weights, optimiser, random state, position (see load_resume)
+policy.safetensors      parameters (the EMA's) and declared statistics of everything but the normaliser
+normalizer.safetensors  what the normaliser was fitted to
+spec.json               the Spec
+policy.yaml             the resolved policy sub-tree of the config
+probe.safetensors       one observation, its noise and the chunk sampled from them when saving
+manifest.json           format version, library versions, git revision, data, metrics, sha256 of each file
+resume/                 optional: raw weights, optimiser, random state, position (see load_resume)
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -20,26 +21,29 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from equidiff.config import ALLOWED, ConfigError, build, did_you_mean
+from equidiff.config import ALLOWED, build, did_you_mean
 from equidiff.fields import FieldError
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Spec, SpecError
+from equidiff.untrusted import AllocationLimit, UntrustedError, parse_json, parse_tree, read_listed, read_regular
 
 __all__ = ["FORMAT", "CheckpointError", "inspect_checkpoint", "load_policy", "load_resume", "save_checkpoint"]
 
 FORMAT = 1
+_REQUIRED = frozenset({"policy.safetensors", "normalizer.safetensors", "spec.json", "policy.yaml", "probe.safetensors"})
 _PROBE_TOLERANCE = 1e-3  # other BLAS, other order of additions, amplified over the sampler's steps
 
 
@@ -63,16 +67,20 @@ def save_checkpoint(
     manifest (task, command, fingerprints). resume: {"tensors": {group: {name: Tensor}}, "state": JSON}.
     If anything fails on the way (a full disk, a kill), the earlier checkpoint is still there.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    _check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    _tidy(target)
+    temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(target), dir=target.parent))
     try:
         _write(temporary, policy, policy_config, metrics or {}, data or {}, extra or {}, resume)
         _replace(temporary, target)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        kept = "; the previous checkpoint is kept" if target.exists() else ""
+        raise CheckpointError(f"{target}: could not be saved ({error}){kept}") from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return target
+    return Path(path)
 
 
 def load_policy(
@@ -85,41 +93,47 @@ def load_policy(
     """Load a policy in eval mode, after checking hashes, targets, keys and the stored probe.
 
     spec: if given, the checkpoint must be for exactly this spec. allow: further modules whose classes
-    the checkpoint may name, only for checkpoints whose author you trust. Raises CheckpointError.
+    the checkpoint may name, only for checkpoints whose author you trust. Global random state is left
+    alone. Raises CheckpointError.
     """
-    where = _recover(Path(path))
-    manifest, files = _verified(where)
+    where, manifest, files = _verified(Path(path), lambda name: not name.startswith("resume/"))
+    for name in sorted(_REQUIRED - set(files)):
+        raise CheckpointError(f"{where / 'manifest.json'}: does not list {name}; the checkpoint is incomplete")
     stored = _parse_spec(where, files["spec.json"])
     if spec is not None and spec != stored:
         raise CheckpointError(f"{where}: made for another spec.{_difference(stored, spec)}")
+    state = _tensors(where, "policy.safetensors", files)
+    state.update({f"normalizer.{k}": v for k, v in _tensors(where, "normalizer.safetensors", files).items()})
+    probe = _tensors(where, "probe.safetensors", files)
     try:
-        tree = _parse_yaml(where, files["policy.yaml"])
-        policy = build(tree, allow=(*ALLOWED, *allow), spec=stored)
-    except (ConfigError, SpecError, FieldError, TypeError, ValueError) as error:
+        tree = parse_tree(files["policy.yaml"])
+        with torch.random.fork_rng(devices=[]), AllocationLimit(sum(v.numel() for v in state.values())):
+            policy = build(tree, allow=(*ALLOWED, *allow), spec=stored)
+    except (TypeError, ValueError) as error:  # ConfigError, SpecError, FieldError and UntrustedError among them
         raise CheckpointError(f"{where / 'policy.yaml'}: {error}") from error
-    _load_state(where, policy, load_tensors(files["policy.safetensors"]), load_tensors(files["normalizer.safetensors"]))
+    if not isinstance(policy, DiffusionPolicy):
+        raise CheckpointError(f"{where / 'policy.yaml'}: {tree['_target_']} is not a policy")
+    _load_state(where, policy, state)
     policy.to(device).eval().requires_grad_(False)
-    _check_probe(where, policy, load_tensors(files["probe.safetensors"]), manifest)
-    return policy  # type: ignore[no-any-return]
+    _check_probe(where, policy, probe, manifest)
+    return policy
 
 
 def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
     """{"tensors": {group: {name: Tensor}}, "state": JSON} as given to save_checkpoint; verified."""
-    where = _recover(Path(path))
-    _, files = _verified(where)
+    where, _, files = _verified(Path(path), lambda name: name.startswith("resume/"))
     if "resume/state.json" not in files:
         raise CheckpointError(f"{where}: has no resume/ part, so training cannot go on from it")
-    tensors = {
-        Path(name).stem: load_tensors(content)
-        for name, content in files.items()
-        if name.startswith("resume/") and name.endswith(".safetensors")
-    }
-    return {"tensors": tensors, "state": json.loads(files["resume/state.json"])}
+    tensors = {Path(n).stem: _tensors(where, n, files) for n in files if n.endswith(".safetensors")}
+    try:
+        return {"tensors": tensors, "state": json.loads(files["resume/state.json"])}
+    except ValueError as error:
+        raise CheckpointError(f"{where / 'resume/state.json'}: damaged ({error})") from error
 
 
 def inspect_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The manifest, after verifying every file."""
-    return _verified(_recover(Path(path)))[0]
+    return _verified(Path(path), lambda _: True)[1]
 
 
 # -- writing -------------------------------------------------------------------------------------------
@@ -143,19 +157,20 @@ def _write(
     if resume is not None:
         (folder / "resume").mkdir()
         for group, tensors in resume.get("tensors", {}).items():
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, folder / "resume" / f"{group}.safetensors")
+            stored = {k: v.detach().contiguous() for k, v in tensors.items()}
+            save_file(stored, folder / "resume" / f"{group}.safetensors")
         (folder / "resume" / "state.json").write_text(json.dumps(resume.get("state", {})))
     names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
     manifest = {
+        **extra,
         "format": FORMAT,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "git": _git_revision(),
         "parameters": sum(p.numel() for p in policy.parameters()),
         "metrics": dict(metrics),
         "data": dict(data),
-        **extra,
-        "sha256": {name: _sha256((folder / name).read_bytes()) for name in names},
+        "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for file in folder.rglob("*"):
@@ -163,25 +178,43 @@ def _write(
     _fsync(folder)
 
 
+def _check_target(target: Path) -> None:
+    """Saving replaces the directory, so it must not be somebody's data."""
+    if target.is_dir() and any(target.iterdir()) and not (target / "manifest.json").is_file():
+        raise CheckpointError(f"{target}: has other content; choose a new name or an earlier checkpoint")
+    if target.exists() and not target.is_dir():
+        raise CheckpointError(f"{target}: is a file; a checkpoint is a directory, choose another name")
+
+
+def _tidy(target: Path) -> None:
+    """Undo what a kill while saving left behind."""
+    previous = _previous(target)
+    if previous.is_dir() and not target.exists():
+        previous.rename(target)
+    for left in target.parent.glob(f"{glob.escape(_temporary_prefix(target))}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _replace(temporary: Path, target: Path) -> None:
     previous = _previous(target)
-    os.chmod(temporary, 0o755)
-    if target.exists():
-        if previous.exists():
-            shutil.rmtree(previous)
-        os.rename(target, previous)
-    os.rename(temporary, target)
+    temporary.chmod(0o755)
+    if previous.exists():
+        shutil.rmtree(previous)
+    earlier = target.exists()
+    if earlier:
+        target.rename(previous)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if earlier:
+            previous.rename(target)
+        raise
     _fsync(target.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def _recover(path: Path) -> Path:
-    """A kill between the two renames of `_replace` leaves the earlier checkpoint under `.NAME.previous`."""
-    previous = _previous(path)
-    if not path.exists() and previous.exists():
-        warnings.warn(f"{path}: saving was interrupted; using the previous checkpoint", stacklevel=3)
-        os.rename(previous, path)
-    return path
+def _temporary_prefix(target: Path) -> str:
+    return f".{target.name}.saving-"
 
 
 def _previous(path: Path) -> Path:
@@ -212,8 +245,12 @@ def _make_probe(policy: DiffusionPolicy) -> dict[str, Tensor]:
     probe["noise"] = torch.randn((1, *policy.noise_shape), generator=generator)
     training = policy.training
     policy.eval()
-    probe["predicted"] = _run_probe(policy, probe, device)
-    policy.train(training)
+    try:
+        probe["predicted"] = _run_probe(policy, probe, device)
+    finally:
+        policy.train(training)
+    if not torch.isfinite(probe["predicted"]).all():
+        raise CheckpointError("the policy gives actions that are not finite, training has diverged; it was not saved")
     return probe
 
 
@@ -228,62 +265,84 @@ def _run_probe(policy: DiffusionPolicy, probe: Mapping[str, Tensor], device: tor
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def _verified(where: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Manifest and the content of every file it lists; each file is read once, so what is hashed is what is used."""
-    if not where.is_dir():
-        near = did_you_mean(where.name, [p.name for p in where.parent.iterdir()] if where.parent.is_dir() else [])
-        raise CheckpointError(f"{where}: no such checkpoint directory{near}")
+def _verified(path: Path, wanted: Callable[[str], bool]) -> tuple[Path, dict[str, Any], dict[str, bytes]]:
+    """The directory that was read, its manifest and the wanted files that it lists."""
+    for last in (False, False, True):
+        where = _current(path)
+        identity = _identity(where)
+        try:
+            manifest = _manifest(where)
+            return where, manifest, read_listed(where, manifest.get("sha256"), wanted)
+        except UntrustedError as error:
+            # a training run may have put a newer checkpoint in its place meanwhile
+            if last or _identity(_current(path)) == identity:
+                raise CheckpointError(str(error)) from error
+    raise AssertionError("unreachable")
+
+
+def _current(path: Path) -> Path:
+    """`path`, or the earlier checkpoint if saving was cut off between the two renames of `_replace`."""
+    path = path.resolve()
+    if path.is_dir():
+        return path
+    previous = _previous(path)
+    if previous.is_dir():
+        warnings.warn(f"{path}: saving was interrupted or is under way; using the previous checkpoint", stacklevel=4)
+        return previous
+    near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+    raise CheckpointError(f"{path}: no such checkpoint directory{near}")
+
+
+def _identity(where: Path) -> int | None:
     try:
-        manifest = json.loads((where / "manifest.json").read_text())
+        return where.stat().st_ino
     except FileNotFoundError:
-        raise CheckpointError(f"{where}: has no manifest.json, so it is not a checkpoint of equidiff") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{where / 'manifest.json'}: damaged ({error})") from error
+        return None
+
+
+def _manifest(where: Path) -> dict[str, Any]:
+    if not (where / "manifest.json").exists():
+        raise UntrustedError(f"{where}: has no manifest.json, so it is not a checkpoint of equidiff")
+    try:
+        manifest = parse_json(read_regular(where, "manifest.json"))
+    except UntrustedError as error:
+        raise UntrustedError(f"{where / 'manifest.json'}: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise CheckpointError(f"{where}: format {found!r}, this version of equidiff reads {FORMAT}; install the matching version")
-    contents = {}
-    for name, expected in manifest["sha256"].items():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CheckpointError(f"{where / 'manifest.json'}: lists {name!r} outside the checkpoint")
-        try:
-            contents[name] = (where / name).read_bytes()
-        except FileNotFoundError:
-            raise CheckpointError(f"{where / name}: missing; the checkpoint is incomplete, copy it again") from None
-        if _sha256(contents[name]) != expected:
-            raise CheckpointError(f"{where / name}: its sha256 differs from the manifest; damaged or altered, copy it again")
-    required = {"policy.safetensors", "normalizer.safetensors", "spec.json", "policy.yaml", "probe.safetensors"}
-    for name in sorted(required - set(contents)):
-        raise CheckpointError(f"{where / 'manifest.json'}: does not list {name}; the checkpoint is incomplete")
-    return manifest, contents
+        raise UntrustedError(
+            f"{where}: format {found!r}, this version of equidiff reads {FORMAT}; install the matching version"
+        )
+    return manifest
+
+
+def _tensors(where: Path, name: str, files: Mapping[str, bytes]) -> dict[str, Tensor]:
+    try:
+        return load_tensors(files[name])
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{where / name}: damaged ({error})") from error
 
 
 def _parse_spec(where: Path, content: bytes) -> Spec:
     try:
-        return Spec.from_json(json.loads(content))
-    except (SpecError, FieldError, json.JSONDecodeError) as error:
+        return Spec.from_json(parse_json(content))
+    except (SpecError, FieldError, UntrustedError) as error:
         raise CheckpointError(f"{where / 'spec.json'}: {error}") from error
 
 
-def _parse_yaml(where: Path, content: bytes) -> dict[str, Any]:
-    tree = yaml.safe_load(content)
-    if not isinstance(tree, dict) or "_target_" not in tree:
-        raise ConfigError("expected a tree with '_target_'")
-    if b"${" in content:
-        raise ConfigError("contains '${': a checkpoint stores resolved values only")
-    return tree
-
-
-def _load_state(where: Path, policy: torch.nn.Module, state: dict[str, Tensor], normalizer: dict[str, Tensor]) -> None:
-    given = {**state, **{f"normalizer.{k}": v for k, v in normalizer.items()}}
+def _load_state(where: Path, policy: torch.nn.Module, given: dict[str, Tensor]) -> None:
+    floating = {v.dtype for k, v in given.items() if v.is_floating_point() and not k.startswith("normalizer.")}
+    if len(floating) == 1:
+        policy.to(floating.pop())  # a policy saved in float64 comes back in float64
     expected = policy.state_dict()
     for problem, keys in (("lacks", expected.keys() - given.keys()), ("has unknown", given.keys() - expected.keys())):
         if keys:
-            raise CheckpointError(f"{where / 'policy.safetensors'}: {problem} {len(keys)} tensors, first {sorted(keys)[0]!r}")
+            first = sorted(keys)[0]
+            raise CheckpointError(f"{where / 'policy.safetensors'}: {problem} {len(keys)} tensors, first {first!r}")
     for key, value in given.items():
-        if value.shape != expected[key].shape:
+        if value.shape != expected[key].shape or value.dtype != expected[key].dtype:
             raise CheckpointError(
-                f"{where}: {key!r} has shape {tuple(value.shape)}, the model needs {tuple(expected[key].shape)}"
+                f"{where}: {key!r} is {value.dtype} {tuple(value.shape)}, the model needs {expected[key].dtype} "
+                f"{tuple(expected[key].shape)}"
             )
     policy.load_state_dict(given)
 
@@ -318,16 +377,11 @@ def _versions() -> dict[str, str]:
 
 def _git_revision() -> str | None:
     try:
-        result = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _plain(tree: Any) -> Any:
@@ -337,5 +391,3 @@ def _plain(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return [_plain(v) for v in tree]
     return tree
-
-

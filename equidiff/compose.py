@@ -36,8 +36,9 @@ def make_spec(config: Mapping[str, Any]) -> Spec:
 
 def policy_tree(config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved policy sub-tree: what `build` needs and a checkpoint stores."""
-    tree = OmegaConf.to_container(OmegaConf.create(config) if isinstance(config, dict) else config, resolve=True)  # type: ignore[call-overload]
-    policy = tree.get("policy")
+    composed = OmegaConf.create(config) if isinstance(config, dict) else config
+    tree = OmegaConf.to_container(composed, resolve=True)
+    policy = tree.get("policy") if isinstance(tree, dict) else None
     if not isinstance(policy, dict):
         raise ConfigError("config has no node 'policy'")
     return policy

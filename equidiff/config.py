@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -53,14 +54,18 @@ def build(node: Mapping[str, Any], *, allow: Sequence[str] | None = None, **argu
     tree = OmegaConf.to_container(OmegaConf.create(dict(node)), resolve=True)
     assert isinstance(tree, dict)
     check(tree, allow=allow, given=set(arguments))
-    # arguments go past Hydra, which would turn dataclasses into config nodes
-    if arguments:
-        return instantiate({**tree, "_partial_": True}, _convert_="all")(**arguments)
-    return instantiate(tree, _convert_="all")
+    try:
+        # arguments go past Hydra, which would turn dataclasses into config nodes
+        made = instantiate({**tree, "_partial_": True} if arguments else tree, _convert_="all")
+    except InstantiationException as error:
+        raise _unwrapped(error) from error
+    return made(**arguments) if arguments else made
 
 
 def check(tree: Any, *, allow: Sequence[str] | None = None, given: set[str] | None = None, at: str = "config") -> None:
     """Check every node with a `_target_` in `tree`: it exists, is allowed, and takes these arguments."""
+    if tree == "???":
+        raise ConfigError(f"{at}: is not set; give it a value")
     if isinstance(tree, Mapping):
         if "_target_" in tree:
             _check_node(tree, allow, given or set(), at)
@@ -82,8 +87,8 @@ def _check_node(node: Mapping[str, Any], allow: Sequence[str] | None, given: set
         raise ConfigError(f"{at}._target_: expected a dotted path, got {target!r}")
     if allow is not None and not _inside(target, allow):
         raise ConfigError(
-            f"{at}._target_: {target!r} is not allowed. A config that came with a checkpoint may only name classes of "
-            f"{', '.join(allow)}. If you trust it, load with allow=(..., {target.rsplit('.', 1)[0]!r})."
+            f"{at}._target_: {target!r} is not allowed. A config that came with a checkpoint may only name classes "
+            f"of {', '.join(allow)}. If you trust it, load with allow=[{target.rsplit('.', 1)[0]!r}]."
         )
     found = _locate(target, at)
     if allow is not None:
@@ -106,6 +111,15 @@ def _check_node(node: Mapping[str, Any], allow: Sequence[str] | None, given: set
     missing = sorted(needed - set(node) - given)
     if missing:
         raise ConfigError(f"{at}: {target} needs {missing[0]!r}, which is not set")
+
+
+def _unwrapped(error: InstantiationException) -> ConfigError:
+    """Hydra wraps what a constructor raised: name the node and give the original message."""
+    cause: BaseException = error
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    _, found, key = str(error).rpartition("full_key: ")
+    return ConfigError(f"{'config.' + key if found else 'config'}: {cause}")
 
 
 def _inside(path: str, modules: Sequence[str]) -> bool:

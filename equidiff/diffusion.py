@@ -53,24 +53,21 @@ class Diffusion:
             )
         if getattr(config, "clip_sample", False) or getattr(config, "thresholding", False):
             raise ValueError(
-                "diffusion.scheduler: set clip_sample=false and thresholding=false; clipping is chosen by diffusion.clip "
-                "('elementwise' is the published one, 'irrep' keeps the symmetry)"
+                "diffusion.scheduler: set clip_sample=false and thresholding=false; clipping is chosen by "
+                "diffusion.clip ('elementwise' is the published one, 'irrep' keeps the symmetry)"
             )
         self.training_steps = int(config.num_train_timesteps)
         if not 1 <= inference_steps <= self.training_steps:
             raise ValueError(
-                f"diffusion.inference_steps: expected 1 to {self.training_steps} (num_train_timesteps), got {inference_steps}"
+                f"diffusion.inference_steps: expected 1 to {self.training_steps} (num_train_timesteps), "
+                f"got {inference_steps}"
             )
+        if not margin > 0:
+            raise ValueError(f"diffusion.margin: expected a factor > 0, got {margin}")
         if clip != "none" and not hasattr(scheduler, "alphas_cumprod"):
             raise ValueError(f"diffusion.clip: {type(scheduler).__name__} has no alphas_cumprod; use clip='none'")
-        if "generator" in inspect.signature(scheduler.step).parameters:
-            exchangeable = hasattr(scheduler, "_get_variance")
-            if not exchangeable or "learned" in str(getattr(config, "variance_type", "")):
-                raise ValueError(
-                    f"diffusion.scheduler: the noise that {type(scheduler).__name__} adds at each step cannot be "
-                    "reproduced per episode; use a DDPM with a fixed variance, DDIM or a deterministic solver"
-                )
         self.scheduler, self.inference_steps, self.clip, self.margin = scheduler, inference_steps, clip, margin
+        self._added_noise = _added_noise(scheduler)
 
     def loss(self, denoise: Denoise, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Mean squared error of the prediction at a random step for each sample; a scalar."""
@@ -108,19 +105,19 @@ class Diffusion:
             out = denoise(given, t.expand(noise.shape[0]))
             if self.clip != "none":
                 out = self._clipped(out, given, int(t), irreps, bound)
+            if self._added_noise == "none":
+                current = scheduler.step(out, t, current).prev_sample
+                continue
             fresh = draw(noise.shape, generator, like=noise) if step_noise is None else step_noise[i]
             current = self._step(out, t, current, fresh)
         return current
 
     def _step(self, out: Tensor, t: Tensor, current: Tensor, fresh: Tensor) -> Tensor:
-        """One scheduler step whose random part, if any, is `fresh` (standard normal, shaped like the sample)."""
-        step = self.scheduler.step
-        accepted = inspect.signature(step).parameters
-        if "generator" not in accepted:
-            following: Tensor = step(out, t, current).prev_sample
-            return following
-        if "variance_noise" in accepted:  # DDIM: read only if eta > 0
-            following = step(out, t, current).prev_sample
+        """One scheduler step whose random part is `fresh` (standard normal, shaped like the sample)."""
+        step: Callable[..., Any] = self.scheduler.step
+        following: Tensor
+        if self._added_noise == "given":
+            following = step(out, t, current, variance_noise=fresh).prev_sample
             return following
         # DDPM draws its own noise: let it draw a known one, then exchange it
         known = torch.Generator(device=current.device).manual_seed(0)
@@ -136,8 +133,8 @@ class Diffusion:
 
     def _clipped(self, out: Tensor, noisy: Tensor, t: int, irreps: Irreps, bound: Tensor) -> Tensor:
         """The prediction that corresponds to the clipped clean chunk."""
-        signal = float(self.scheduler.alphas_cumprod[t]) ** 0.5
-        spread = max(1 - signal**2, 0.0) ** 0.5
+        signal: float = float(self.scheduler.alphas_cumprod[t]) ** 0.5
+        spread: float = max(1 - signal**2, 0.0) ** 0.5
         if self.prediction == "sample":
             clean = out
         elif self.prediction == "epsilon":
@@ -154,6 +151,23 @@ class Diffusion:
         if self.prediction == "epsilon":
             return (noisy - signal * clean) / spread
         return (signal * noisy - clean) / spread
+
+
+def _added_noise(scheduler: Any) -> Literal["none", "given", "exchanged"]:
+    """How the noise that a scheduler adds at each step is controlled; ValueError if it cannot be."""
+    accepted, config = inspect.signature(scheduler.step).parameters, scheduler.config
+    if "generator" not in accepted or "s_churn" in accepted:  # s_churn is 0 unless asked for
+        return "none"
+    if "variance_noise" in accepted:
+        if "eta" in accepted:  # DDIM: 0 unless asked for
+            return "none"
+        return "given" if str(getattr(config, "algorithm_type", "")).startswith("sde") else "none"
+    if hasattr(scheduler, "_get_variance") and "learned" not in str(getattr(config, "variance_type", "")):
+        return "exchanged"
+    raise ValueError(
+        f"diffusion.scheduler: the noise that {type(scheduler).__name__} adds at each step cannot be "
+        "reproduced per episode; use a DDPM with a fixed variance, DDIM, DPMSolverMultistep or a deterministic solver"
+    )
 
 
 def draw(shape: Sequence[int], generator: Generators = None, like: Tensor | None = None) -> Tensor:

@@ -99,13 +99,17 @@ class DiffusionPolicy(nn.Module):
     ) -> ActionChunk:
         """Sample a chunk for raw observations {key: (B, To, *shape)}; the input is not changed.
 
+        Observations and noise are taken to the policy's device and precision; the chunk stays there.
+
         noise (B, *noise_shape): the starting noise, else drawn from `generator` (one, or one per sample).
         step_noise: see Diffusion.sample. Raises SpecError for observations that do not fit the spec and
         RuntimeError if the normaliser was never fitted.
         """
         self.spec.check_observation(obs)
+        like = self.normalizer.observation_scale
+        obs = {key: obs[key].to(like) for key in self.spec.observation.keys}
         if not bool(self.normalizer.fitted):
-            raise RuntimeError("DiffusionPolicy.act: the normaliser is not fitted; call fit() or load a checkpoint first")
+            raise RuntimeError("DiffusionPolicy.act: the normaliser is not fitted; call fit() or load a checkpoint")
         condition = self.encoder(self.normalizer.observation(self.spec.observation.decode(obs)))
         if noise is None:
             noise = draw((condition.shape[0], *self.noise_shape), generator, like=condition)
@@ -113,13 +117,15 @@ class DiffusionPolicy(nn.Module):
             raise ValueError(
                 f"noise: expected (B, T, E) = {(condition.shape[0], *self.noise_shape)}, got {tuple(noise.shape)}"
             )
+        if step_noise is not None and tuple(step_noise.shape[1:]) != tuple(noise.shape):
+            raise ValueError(f"step_noise: expected (steps, *{tuple(noise.shape)}), got {tuple(step_noise.shape)}")
         chunk = self.diffusion.sample(
             lambda noisy, step: self.denoiser(noisy, step, condition),
-            noise,
+            noise.to(like),
             irreps=self.spec.action.irreps,
             bound=self.normalizer.bound,
             generator=generator,
-            step_noise=step_noise,
+            step_noise=None if step_noise is None else step_noise.to(like),
         )
         predicted = self.spec.encode_action(self.normalizer.invert_action(chunk), obs)
         return ActionChunk(predicted[:, self.spec.horizon.executed], predicted)

@@ -18,17 +18,16 @@ _SIZES = {"quat_xyzw": 4, "quat_wxyz": 4, "rotvec": 3, "matrix": 9, "rot6d": 6}
 def storage_size(storage: str) -> int:
     """Number of values of a storage form; raises ValueError with the forms that exist."""
     if storage not in _SIZES:
-        raise ValueError(f"rotation storage {storage!r} is unknown; expected one of {', '.join(get_args(RotationStorage))}")
+        known = ", ".join(get_args(RotationStorage))
+        raise ValueError(f"rotation storage {storage!r} is unknown; expected one of {known}")
     return _SIZES[storage]
 
 
 def rotation_about_z(angle: Tensor | float, like: Tensor | None = None) -> Tensor:
     """(...,) angle in radians -> (..., 3, 3) rotation about the vertical."""
-    if like is not None:
-        angle = torch.as_tensor(angle, dtype=like.dtype, device=like.device)
-    else:
-        angle = torch.as_tensor(angle)
-    c, s = torch.cos(angle), torch.sin(angle)
+    dtype, device = (None, None) if like is None else (like.dtype, like.device)
+    turn = torch.as_tensor(angle, dtype=dtype, device=device)
+    c, s = torch.cos(turn), torch.sin(turn)
     o, i = torch.zeros_like(c), torch.ones_like(c)
     return torch.stack([torch.stack([c, -s, o], -1), torch.stack([s, c, o], -1), torch.stack([o, o, i], -1)], -2)
 
@@ -36,26 +35,29 @@ def rotation_about_z(angle: Tensor | float, like: Tensor | None = None) -> Tenso
 def to_matrix(x: Tensor, storage: str) -> Tensor:
     """(..., storage_size) -> (..., 3, 3). Quaternions need not be normalised; rot6d and matrix are orthonormalised."""
     if x.shape[-1] != storage_size(storage):
-        raise ValueError(f"rotation stored as {storage} needs {storage_size(storage)} values, got shape {tuple(x.shape)}")
+        size = storage_size(storage)
+        raise ValueError(f"rotation stored as {storage} needs {size} values, got shape {tuple(x.shape)}")
+    matrix: Tensor
     if storage == "quat_xyzw":
-        return roma.unitquat_to_rotmat(_unit(x))
-    if storage == "quat_wxyz":
-        return roma.unitquat_to_rotmat(_unit(x[..., [1, 2, 3, 0]]))
-    if storage == "rotvec":
-        return roma.rotvec_to_rotmat(x)
-    rows = x.unflatten(-1, (-1, 3))
-    return nearest_rotation(rows[..., :2, :])
+        matrix = roma.unitquat_to_rotmat(_unit(x))
+    elif storage == "quat_wxyz":
+        matrix = roma.unitquat_to_rotmat(_unit(x[..., [1, 2, 3, 0]]))
+    elif storage == "rotvec":
+        matrix = roma.rotvec_to_rotmat(x)
+    else:
+        matrix = nearest_rotation(x.reshape(*x.shape[:-1], -1, 3)[..., :2, :])
+    return matrix
 
 
 def from_matrix(matrix: Tensor, storage: str) -> Tensor:
     """(..., 3, 3) -> (..., storage_size). Quaternions have w >= 0, rotation vectors a length <= pi."""
     storage_size(storage)
     if storage in ("quat_xyzw", "quat_wxyz"):
-        quat = roma.rotmat_to_unitquat(matrix)
+        quat: Tensor = roma.rotmat_to_unitquat(matrix)
         quat = torch.where(quat[..., 3:] < 0, -quat, quat)
         return quat if storage == "quat_xyzw" else quat[..., [3, 0, 1, 2]]
     if storage == "rotvec":
-        rotvec = roma.rotmat_to_rotvec(matrix)
+        rotvec: Tensor = roma.rotmat_to_rotvec(matrix)
         length = rotvec.norm(dim=-1, keepdim=True)
         shorter = rotvec * (1 - 2 * math.pi / length.clamp(min=math.pi))
         return torch.where(length > math.pi, shorter, rotvec)
@@ -67,17 +69,25 @@ def nearest_rotation(rows: Tensor) -> Tensor:
 
     A rotation about z mixes the two rows, so Gram-Schmidt (which treats the first row as exact) would
     break the symmetry. The symmetric choice is the polar factor (A A^T)^(-1/2) A, in closed form for 2x2:
-    sqrt(S) = (S + sqrt(det S) I) / sqrt(tr S + 2 sqrt(det S)).
+    sqrt(S) = (S + sqrt(det S) I) / sqrt(tr S + 2 sqrt(det S)). Rows that are parallel or zero, where the
+    polar factor is not unique, still give a rotation.
     """
-    a, b, c = (rows[..., 0, :] ** 2).sum(-1), (rows[..., 0, :] * rows[..., 1, :]).sum(-1), (rows[..., 1, :] ** 2).sum(-1)
+    # the result does not depend on a common scale, the rounding does
+    rows = rows / rows.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-30)
+    first, second = rows[..., 0, :], rows[..., 1, :]
+    a, b, c = (first**2).sum(-1), (first * second).sum(-1), (second**2).sum(-1)
     root = (a * c - b * b).clamp(min=1e-12).sqrt()
     trace = (a + c + 2 * root).sqrt()
     # inverse of sqrt(S) = adj(S + root I) / (root * trace)
-    scale = 1 / (root * trace)
-    inverse = torch.stack([torch.stack([c + root, -b], -1), torch.stack([-b, a + root], -1)], -2) * scale[..., None, None]
-    two = inverse @ rows
+    adjugate = torch.stack([torch.stack([c + root, -b], -1), torch.stack([-b, a + root], -1)], -2)
+    two = (adjugate / (root * trace)[..., None, None]) @ rows
+    degenerate = root < 1e-3
+    if degenerate.any():
+        u, _, vh = torch.linalg.svd(rows, full_matrices=False)
+        two = torch.where(degenerate[..., None, None], u @ vh, two)
     return torch.cat([two, torch.linalg.cross(two[..., :1, :], two[..., 1:, :])], -2)
 
 
 def _unit(quat: Tensor) -> Tensor:
-    return quat / quat.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    length: Tensor = quat.norm(dim=-1, keepdim=True)
+    return quat / length.clamp(min=1e-12)

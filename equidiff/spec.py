@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,9 @@ __all__ = ["Batch", "Horizon", "Space", "Spec", "SpecError", "Workspace"]
 
 Batch = dict[str, Any]
 """{"obs": {key: (B, To, *shape)}, "action": (B, T, A)}: raw arrays in storage form, float32."""
+
+
+_LONGEST = 10_000  # steps; beyond it a file is damaged or hostile
 
 
 class SpecError(ValueError):
@@ -42,6 +46,9 @@ class Horizon:
     latency: int = 0
 
     def __post_init__(self) -> None:
+        lengths = dataclasses.astuple(self)
+        if not all(isinstance(n, int) and n <= _LONGEST for n in lengths):
+            raise SpecError(f"Horizon: lengths are integers up to {_LONGEST}, got {self}")
         if min(self.obs, self.predict, self.execute) < 1 or self.latency < 0:
             raise SpecError(f"Horizon: obs, predict and execute must be >= 1 and latency >= 0, got {self}")
         if self.start + self.execute > self.predict:
@@ -69,11 +76,24 @@ class Workspace:
     bounds: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "centre", (float(self.centre[0]), float(self.centre[1])))
+        try:
+            x, y = (float(v) for v in self.centre)
+        except (TypeError, ValueError):
+            raise SpecError(f"Workspace.centre: expected (x, y) in metres, got {self.centre!r}") from None
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise SpecError(f"Workspace.centre: expected finite (x, y) in metres, got {self.centre!r}")
+        object.__setattr__(self, "centre", (x, y))
         if self.bounds is not None:
-            object.__setattr__(self, "bounds", tuple((float(low), float(high)) for low, high in self.bounds))
-            if any(low >= high for low, high in self.bounds or ()):
-                raise SpecError(f"Workspace.bounds: every lower bound must be below the upper, got {self.bounds}")
+            try:
+                bounds = tuple((float(low), float(high)) for low, high in self.bounds)
+            except (TypeError, ValueError):
+                bounds = ()
+            if len(bounds) != 3 or not all(low < high for low, high in bounds):
+                raise SpecError(
+                    "Workspace.bounds: expected ((x0, x1), (y0, y1), (z0, z1)) in metres, every lower bound below the "
+                    f"upper, got {self.bounds}"
+                )
+            object.__setattr__(self, "bounds", bounds)
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,8 @@ class Space:
     fields: tuple[Field, ...]
 
     def __post_init__(self) -> None:
+        if not self.fields:
+            raise SpecError("Space: at least one field is needed")
         names = [f.name for f in self.fields]
         twice = {n for n in names if names.count(n) > 1}
         if twice:
@@ -157,7 +179,7 @@ class Spec:
                         f"Spec.action: {field.name!r} refers to the observation {source.key!r}, which no observation "
                         f"field reads; observed keys: {', '.join(self.observation.keys)}"
                     )
-        if self.control_hz <= 0:
+        if not (self.control_hz > 0 and math.isfinite(self.control_hz)):
             raise SpecError(f"Spec.control_hz: expected a rate in Hz > 0, got {self.control_hz}")
 
     # -- actions -----------------------------------------------------------------------------------
@@ -175,7 +197,7 @@ class Spec:
     @cached_property
     def action_size(self) -> int:
         """Width A of the stored action vector."""
-        return self.action_slices[-1].stop
+        return sum(f.sources[0].shape[0] for f in self.action.fields)
 
     @cached_property
     def action_centred(self) -> tuple[Source, ...]:
@@ -206,19 +228,27 @@ class Spec:
         """Raise SpecError unless `batch` has the keys, shapes, dtype and finite values of the spec."""
         if "obs" not in batch:
             raise SpecError(f"{where}: needs 'obs', got {sorted(batch)}")
-        self.check_observation(batch["obs"], where=where)
+        obs = batch["obs"]
+        self.check_observation(obs, where=where)
         if "action" in batch:
             action, size = batch["action"], (self.horizon.predict, self.action_size)
+            _check_tensor("action", action, where)
             if action.ndim != 3 or tuple(action.shape[1:]) != size:
-                names = ", ".join(f"{f.key} {s.stop - s.start}" for f, s in zip(self.action.fields, self.action_slices, strict=True))
+                parts = zip(self.action.fields, self.action_slices, strict=True)
+                names = ", ".join(f"{f.key} {s.stop - s.start}" for f, s in parts)
                 raise SpecError(
                     f"{where}: 'action' has shape {tuple(action.shape)}, expected (B, {size[0]}, {size[1]}) = "
                     f"(batch, horizon.predict, {names})"
                 )
             _check_values("action", action, where)
+            samples = obs[self.observation.keys[0]].shape[0]
+            if action.shape[0] != samples:
+                raise SpecError(f"{where}: batch sizes differ: 'action' has {action.shape[0]}, 'obs' has {samples}")
 
     def check_observation(self, obs: Mapping[str, Tensor], *, where: str = "observation") -> None:
         """Raise SpecError unless {key: (B, To, *shape)} fits; names the key, what came and the fix."""
+        if not isinstance(obs, Mapping):
+            raise SpecError(f"{where}: expected a mapping {{key: tensor}}, got {type(obs).__name__}")
         batches = {}
         for key, source in self.observation.sources.items():
             if key not in obs:
@@ -226,10 +256,12 @@ class Spec:
                 hint = f"; did you mean to rename {close[0]!r}?" if close else ""
                 raise SpecError(f"{where}: {key!r} {source.shape} is missing{hint} Got: {', '.join(sorted(obs))}")
             value, want = obs[key], (self.horizon.obs, *source.shape)
+            _check_tensor(key, value, where)
             if value.ndim != len(want) + 1 or tuple(value.shape[1:]) != want:
                 sizes = ", ".join(map(str, want))
                 raise SpecError(
-                    f"{where}: {key!r} has shape {tuple(value.shape)}, expected (B, {sizes}) = (batch, horizon.obs, *shape)"
+                    f"{where}: {key!r} has shape {tuple(value.shape)}, expected (B, {sizes}) = "
+                    "(batch, horizon.obs, *shape)"
                 )
             _check_values(key, value, where)
             batches[key] = value.shape[0]
@@ -297,6 +329,11 @@ def _per_sample(angle: Tensor | float, like: Tensor) -> Tensor | float:
     return angle
 
 
+def _check_tensor(key: str, value: Any, where: str) -> None:
+    if not isinstance(value, Tensor):
+        raise SpecError(f"{where}: {key!r} is a {type(value).__name__}, expected a tensor; use torch.as_tensor")
+
+
 def _check_values(key: str, value: Tensor, where: str) -> None:
     if not value.is_floating_point():
         raise SpecError(f"{where}: {key!r} has dtype {value.dtype}, expected floating point (float32)")
@@ -304,5 +341,3 @@ def _check_values(key: str, value: Tensor, where: str) -> None:
     if not finite.all():
         index = tuple(int(i) for i in (~finite).nonzero()[0])
         raise SpecError(f"{where}: {key!r} is {value[index].item()} at index {index}; repair or drop this sample")
-
-

@@ -9,6 +9,7 @@ printed, added and stored in a config.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from escnn.nn import FieldType
 
 __all__ = ["Irreps", "Symmetry"]
+
+_MOST_BLOCKS = 100_000  # beyond it a config is damaged or hostile
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Irreps:
         bad = [k for k in self.frequencies if not isinstance(k, int) or k < 0]
         if bad:
             raise ValueError(f"Irreps: frequencies must be integers >= 0, got {bad[0]!r}")
+        if len(self.frequencies) > _MOST_BLOCKS:
+            raise ValueError(f"Irreps: at most {_MOST_BLOCKS} blocks, got {len(self.frequencies)}")
 
     @cached_property
     def size(self) -> int:
@@ -101,6 +106,8 @@ class Irreps:
         return Irreps(self.frequencies + other.frequencies)
 
     def __mul__(self, times: int) -> Irreps:
+        if len(self.frequencies) * times > _MOST_BLOCKS:
+            raise ValueError(f"Irreps: at most {_MOST_BLOCKS} blocks, got {len(self.frequencies)} x {times}")
         return Irreps(self.frequencies * times)
 
     def __repr__(self) -> str:
@@ -113,25 +120,33 @@ def _rotation_tables(irreps: Irreps, device: torch.device) -> tuple[Tensor, Tens
     for start, k in zip(irreps.starts, irreps.frequencies, strict=True):
         partner += [start] if k == 0 else [start + 1, start]
         sign += [0.0] if k == 0 else [-1.0, 1.0]
-    frequency = torch.tensor(irreps.frequency_of_entry, dtype=torch.float64, device=device)
-    return (
-        frequency,
-        torch.tensor(partner, dtype=torch.long, device=device),
-        torch.tensor(sign, dtype=torch.float64, device=device),
-    )
+    # tensors made in inference mode could not be used for training later
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(irreps.frequency_of_entry, dtype=torch.float64, device=device),
+            torch.tensor(partner, dtype=torch.long, device=device),
+            torch.tensor(sign, dtype=torch.float64, device=device),
+        )
 
 
 @lru_cache(maxsize=64)
 def _representation(irreps: Irreps, order: int) -> Representation:
-    from escnn.group import cyclic_group, directsum, so2_group
-
-    maximum = max(irreps.frequencies, default=0)
-    so2 = so2_group(max(maximum, 1))
+    group = _escnn().group
     if order == 1:
-        group = cyclic_group(1)
-        return directsum([group.trivial_representation] * irreps.size)
+        return group.directsum([group.cyclic_group(1).trivial_representation] * irreps.size)
+    so2 = group.so2_group(max(*irreps.frequencies, 1))
     # SO(2) irreps restricted to C_N carry the change of basis where a frequency aliases (k >= N/2)
-    return directsum([so2.irrep(k).restrict(order) for k in irreps.frequencies])
+    return group.directsum([so2.irrep(k).restrict(order) for k in irreps.frequencies])
+
+
+def _escnn() -> Any:
+    """escnn, without the remarks it makes when it is imported (seconds; only representations need it)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import escnn.group
+        import escnn.gspaces
+        import escnn.nn
+    return escnn
 
 
 @dataclass(frozen=True)
@@ -158,22 +173,16 @@ class Symmetry:
     @cached_property
     def gspace(self) -> Any:
         """escnn's base space for features without spatial extent."""
-        from escnn.gspaces import no_base_space
-        from escnn.group import cyclic_group
-
-        return no_base_space(cyclic_group(self.order))
+        escnn = _escnn()
+        return escnn.gspaces.no_base_space(escnn.group.cyclic_group(self.order))
 
     def regular(self, channels: int) -> FieldType:
         """escnn field type of `channels` regular features (escnn's layout: channel-major)."""
-        from escnn.nn import FieldType
-
-        return FieldType(self.gspace, [self.gspace.regular_repr] * channels)
+        return _escnn().nn.FieldType(self.gspace, [self.gspace.regular_repr] * channels)
 
     def vector(self, irreps: Irreps) -> FieldType:
         """escnn field type of a vector with these irreps."""
-        from escnn.nn import FieldType
-
-        return FieldType(self.gspace, [irreps.representation(self)])
+        return _escnn().nn.FieldType(self.gspace, [irreps.representation(self)])
 
     def act(self, features: Tensor, steps: int) -> Tensor:
         """Turn regular features (..., N, C) by `steps` group elements."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class FibrewiseUNet(Denoiser):
         groups: int = 8,
         step_embedding: int = 128,
     ) -> None:
-        super().__init__()
+        super().__init__(spec, symmetry, condition_channels)
         self.lift = Lift(spec.action.irreps, symmetry, action_channels)
         self.unet = ConditionalUNet1D(
             action_channels,
@@ -50,7 +52,9 @@ class FibrewiseUNet(Denoiser):
         order = fibres.shape[1]
         per_fibre = condition.transpose(1, 2).flatten(2)  # (B, N, To*C)
         out = self.unet(fibres.flatten(0, 1), step.repeat_interleave(order), per_fibre.flatten(0, 1))
-        return self.project(out.unflatten(0, (-1, order)).permute(0, 3, 1, 2))
+        out = out.reshape(-1, order, *out.shape[1:]).permute(0, 3, 1, 2)  # (B, T, N, C)
+        predicted: Tensor = self.project(out)
+        return predicted
 
 
 class ConditionalUNet1D(nn.Module):
@@ -94,15 +98,13 @@ class ConditionalUNet1D(nn.Module):
             return _Residual(inputs, outputs, known, kernel, groups)
 
         sizes = (channels, *widths)
-        levels = list(zip(sizes[:-1], sizes[1:], strict=True))
+        levels = list(pairwise(sizes))
         self.down = nn.ModuleList(nn.ModuleList([residual(a, b), residual(b, b)]) for a, b in levels)
         self.shrink = nn.ModuleList(nn.Conv1d(b, b, 3, stride=2, padding=1) for b in widths[:-1])
         self.middle = nn.ModuleList([residual(widths[-1], widths[-1]), residual(widths[-1], widths[-1])])
         self.up = nn.ModuleList(nn.ModuleList([residual(2 * b, a), residual(a, a)]) for a, b in reversed(levels[1:]))
         self.grow = nn.ModuleList(nn.ConvTranspose1d(a, a, 4, stride=2, padding=1) for a, _ in reversed(levels[1:]))
-        self.last = nn.Sequential(
-            _conv_block(widths[0], widths[0], kernel, groups), nn.Conv1d(widths[0], channels, 1)
-        )
+        self.last = nn.Sequential(_conv_block(widths[0], widths[0], kernel, groups), nn.Conv1d(widths[0], channels, 1))
 
     def forward(self, x: Tensor, step: Tensor, condition: Tensor) -> Tensor:
         known = torch.cat([self.embedding(step), condition], -1)

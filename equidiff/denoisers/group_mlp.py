@@ -32,7 +32,7 @@ class GroupMLP(Denoiser):
         step_embedding: int = 32,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(spec, symmetry, condition_channels)
         chunk = spec.action.irreps * spec.horizon.predict
         self.lift = Lift(chunk, symmetry, channels)
         self.embedding = nn.Sequential(
@@ -51,7 +51,8 @@ class GroupMLP(Denoiser):
         hidden = self.lift(noisy.flatten(1)) + first + known
         for i, block in enumerate(self.blocks):
             hidden = block(hidden, known, modulation[2 * i], modulation[2 * i + 1])
-        return self.project(self.norm(hidden)).view_as(noisy)
+        out: Tensor = self.project(self.norm(hidden))
+        return out.view_as(noisy)
 
 
 class _Block(nn.Module):
@@ -65,4 +66,5 @@ class _Block(nn.Module):
     def forward(self, hidden: Tensor, known: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         modulated = self.norm(hidden) * (1 + scale) + shift
         inner = self.dropout(F.silu(self.inner(torch.cat([modulated, known], -1))))
-        return hidden + self.outer(inner)
+        out: Tensor = hidden + self.outer(inner)
+        return out

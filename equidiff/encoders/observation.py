@@ -33,9 +33,10 @@ class ObservationEncoder(nn.Module):
         super().__init__()
         if not encoders:
             raise ValueError("ObservationEncoder: at least one encoder is needed, e.g. encoder=state")
-        self.channels = channels
+        self.spec, self.symmetry, self.channels = spec, symmetry, channels
         self.encoders = nn.ModuleDict({name: make(spec=spec, symmetry=symmetry) for name, make in encoders.items()})
-        self.fuse = GroupLinear(symmetry, sum(e.channels for e in self.encoders.values()), channels)
+        inputs: int = sum(encoder.channels for encoder in self.encoders.values())  # type: ignore[misc]
+        self.fuse = GroupLinear(symmetry, inputs, channels)
 
     def forward(self, features: Tensor) -> Tensor:
         parts = [encoder(features) for encoder in self.encoders.values()]

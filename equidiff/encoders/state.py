@@ -20,7 +20,7 @@ class StateEncoder(nn.Module):
 
     def __init__(self, spec: Spec, symmetry: Symmetry, channels: int = 32, layers: int = 0) -> None:
         super().__init__()
-        self.channels = channels
+        self.spec, self.symmetry, self.channels = spec, symmetry, channels
         self.lift = Lift(spec.observation.irreps, symmetry, channels)
         self.layers = nn.ModuleList(GroupLinear(symmetry, channels, channels) for _ in range(layers))
 

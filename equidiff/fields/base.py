@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,9 +149,11 @@ class Source(Field):
 
 def field_from_json(node: Mapping[str, Any]) -> Field:
     """Build a field from `Field.to_json`; only kinds that are already imported can be named."""
+    if not isinstance(node, Mapping):
+        raise FieldError(f"field: expected an object with 'kind' and 'key', got {node!r}")
     arguments = dict(node)
     kind = arguments.pop("kind", None)
-    if kind not in _KINDS or kind in ("Field", "Source"):
+    if not isinstance(kind, str) or kind not in _KINDS or inspect.isabstract(_KINDS[kind]):
         close = difflib.get_close_matches(str(kind), _KINDS, n=1)
         raise FieldError(
             f"field kind {kind!r} is unknown"
@@ -164,5 +167,10 @@ def field_from_json(node: Mapping[str, Any]) -> Field:
         close = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise FieldError(f"{kind}: unknown argument {unknown[0]!r}{hint}; known: {', '.join(sorted(known))}")
+    if not isinstance(arguments.get("key"), str):
+        raise FieldError(f"{kind}: 'key' must be the name of an array, got {arguments.get('key')!r}")
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise FieldError(f"{kind}({arguments['key']!r}): {error}") from error

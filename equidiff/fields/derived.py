@@ -177,10 +177,12 @@ class RelativeYaw(_ObservationOnly):
     axis: str = "x"
     reference_axis: str = "x"
     storage: str = "quat_xyzw"
+    reference_storage: str = "quat_xyzw"
     scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_yaw(self.key, self.fold, self.axis)
+        _check_yaw(self.reference, self.fold, self.reference_axis)
 
     @property
     def name(self) -> str:
@@ -192,17 +194,17 @@ class RelativeYaw(_ObservationOnly):
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        return (Rotation(self.key, self.storage), Rotation(self.reference, self.storage))
+        return (Rotation(self.key, self.storage), Rotation(self.reference, self.reference_storage))
 
     def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
         of = _heading(to_matrix(raw[self.key], self.storage), self.axis)
-        to = _heading(to_matrix(raw[self.reference], self.storage), self.reference_axis)
+        to = _heading(to_matrix(raw[self.reference], self.reference_storage), self.reference_axis)
         return torch.view_as_real((of * to.conj()) ** self.fold)
 
 
 def _check_yaw(key: str, fold: int, axis: str) -> None:
-    if fold < 1:
-        raise FieldError(f"yaw of {key!r}: fold must be at least 1, got {fold}")
+    if not isinstance(fold, int) or not 1 <= fold <= 1000:
+        raise FieldError(f"yaw of {key!r}: fold must be an integer from 1 to 1000, got {fold!r}")
     if axis not in ("x", "y", "z", "any"):
         raise FieldError(f"yaw of {key!r}: axis must be 'x', 'y', 'z' or 'any', got {axis!r}")
     if axis == "any" and fold % 4:

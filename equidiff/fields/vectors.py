@@ -17,6 +17,7 @@ from equidiff.symmetry import Irreps
 __all__ = ["Displacement", "Position", "Rotation", "RotationDelta", "Scalars"]
 
 _VECTOR = Irreps((1, 0))
+_MOST_SCALARS = 10_000  # beyond it a file is damaged or hostile
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Scalars(Source):
     floor: ClassVar[float] = 1e-3
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise FieldError(f"Scalars({self.key!r}): size must be at least 1, got {self.size}")
+        if not isinstance(self.size, int) or not 1 <= self.size <= _MOST_SCALARS:
+            raise FieldError(
+                f"Scalars({self.key!r}): size must be an integer from 1 to {_MOST_SCALARS}, got {self.size!r}"
+            )
         if "joint" in self.key and not self.knowingly:
             raise FieldError(
                 f"Scalars({self.key!r}): joint angles are not invariant under rotation of the scene, and have no "
-                "linear law. Use the end-effector's Position and Rotation, or knowingly=True if they are invariant here."
+                "linear law. Use the gripper's Position and Rotation, or knowingly=True if they are invariant here."
             )
 
     @property
@@ -139,7 +142,7 @@ class Rotation(Source):
         return to_matrix(raw[self.key], self.storage)[..., :2, :].transpose(-1, -2).flatten(-2)
 
     def encode(self, features: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
-        rows = features.unflatten(-1, (3, 2)).transpose(-1, -2)
+        rows = features.reshape(*features.shape[:-1], 3, 2).transpose(-1, -2)
         return from_matrix(nearest_rotation(rows), self.storage)
 
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
@@ -179,15 +182,18 @@ class RotationDelta(Source):
         if self.storage == "rotvec":
             return features
         # the polar factor of the whole matrix commutes with conjugation; the two-row closed form would not
-        u, _, vh = torch.linalg.svd((features @ _basis(features)).unflatten(-1, (3, 3)))
+        entries = features @ _basis(features)
+        u, _, vh = torch.linalg.svd(entries.reshape(*entries.shape[:-1], 3, 3))
         sign = torch.linalg.det(u @ vh)[..., None, None]
-        return torch.cat([u[..., :2], u[..., 2:] * sign], -1).matmul(vh).flatten(-2)
+        proper: Tensor = torch.cat([u[..., :2], u[..., 2:] * sign], -1) @ vh
+        return proper.flatten(-2)
 
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         if self.storage == "rotvec":
             return _VECTOR.rotate(stored, angle)
         turn = rotation_about_z(angle, like=stored)
-        return (turn @ stored.unflatten(-1, (3, 3)) @ turn.transpose(-1, -2)).flatten(-2)
+        matrix = stored.reshape(*stored.shape[:-1], 3, 3)
+        return (turn @ matrix @ turn.transpose(-1, -2)).flatten(-2)
 
 
 def _basis(like: Tensor) -> Tensor:

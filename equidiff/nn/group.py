@@ -8,6 +8,8 @@ buffer that could go stale, and one plain GEMM instead of a basis expansion.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +30,19 @@ class Lift(nn.Module):
         self.irreps, self.symmetry, self.channels = irreps, symmetry, channels
         self.weight = nn.Parameter(torch.randn(channels, irreps.size) / math.sqrt(irreps.size))
         self.bias = nn.Parameter(torch.zeros(channels))
-        turns = torch.stack([irreps.matrix(-angle) for angle in symmetry.angles]).float()
-        self.register_buffer("rho", turns, persistent=False)
+        self.register_buffer("rho", _turns(irreps, symmetry, -1).to(self.weight), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.rho = _turns(self.irreps, self.symmetry, -1).to(self.rho)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         if self.symmetry.order == 1:
             return F.linear(x, self.weight, self.bias).unsqueeze(-2)
         weight = (self.weight @ self.rho).flatten(0, 1)
         out = F.linear(x, weight, self.bias.repeat(self.symmetry.order))
-        return out.unflatten(-1, (self.symmetry.order, self.channels))
+        return out.view(*out.shape[:-1], self.symmetry.order, self.channels)
 
 
 class Project(nn.Module):
@@ -53,11 +59,15 @@ class Project(nn.Module):
         self.irreps, self.symmetry, self.channels = irreps, symmetry, channels
         init = torch.zeros if zero else torch.randn
         self.weight = nn.Parameter(init(irreps.size, channels) / math.sqrt(channels))
-        free = torch.tensor(irreps.is_trivial(symmetry.order)).nonzero()[:, 0]
+        free = [i for i, trivial in enumerate(irreps.is_trivial(symmetry.order)) if trivial]
         self.bias = nn.Parameter(torch.zeros(len(free)))
-        turns = torch.stack([irreps.matrix(angle) for angle in symmetry.angles]).float()
-        self.register_buffer("rho", turns, persistent=False)
-        self.register_buffer("free", free, persistent=False)
+        self.register_buffer("rho", _turns(irreps, symmetry, 1).to(self.weight), persistent=False)
+        self.register_buffer("free", torch.tensor(free, dtype=torch.long), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.rho = _turns(self.irreps, self.symmetry, 1).to(self.rho)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         order = self.symmetry.order
@@ -87,7 +97,7 @@ class GroupLinear(nn.Module):
         grid = self.weight.index_select(0, self.index).view(order, order, self.outputs, self.inputs)
         weight = grid.transpose(1, 2).reshape(order * self.outputs, order * self.inputs)
         out = F.linear(x.flatten(-2), weight, self.bias.repeat(order))
-        return out.unflatten(-1, (order, self.outputs))
+        return out.view(*out.shape[:-1], order, self.outputs)
 
 
 class GroupLayerNorm(nn.Module):
@@ -102,3 +112,11 @@ class GroupLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shape = (self.symmetry.order, self.channels)
         return F.layer_norm(x, shape, self.gain.expand(shape), self.bias.expand(shape))
+
+
+def _turns(irreps: Irreps, symmetry: Symmetry, sign: int) -> Tensor:
+    """(N, D, D) matrices of the N rotations, or of their inverses.
+
+    In float64: converting a float32 copy to float64 would leave the layer equivariant to seven digits only.
+    """
+    return torch.stack([irreps.matrix(sign * angle) for angle in symmetry.angles])
