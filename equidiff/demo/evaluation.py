@@ -1,0 +1,145 @@
+"""Rollouts of trained policies on the same episodes, films of the first ones, and what a policy costs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from equidiff.demo.progress import heartbeat
+from equidiff.results import write_json
+
+__all__ = ["Evaluate", "SimulatedEvaluation", "read_film"]
+
+RESULT, FILM, COST = "result.json", "film.npz", "cost.json"
+_WIDTH, _HEIGHT, _EVERY = 256, 256, 2
+
+
+class Evaluate(Protocol):
+    """Judges the checkpoint of a run and writes result.json, cost.json and, if asked, film.npz to `folder`."""
+
+    def __call__(
+        self, checkpoint: Path, folder: Path, *, label: str, seeds: Sequence[int], film: Sequence[int]
+    ) -> None:
+        """Run the episodes `seeds`, film those in `film`."""
+
+
+class SimulatedEvaluation:
+    """`Evaluate` in the simulator, in worker processes that live until `close`. Loading takes some seconds."""
+
+    def __init__(self, workers: int, batch: int = 4) -> None:
+        self.workers, self.batch = workers, batch
+        self._rollouts: Any = None
+        self._for: Any = None
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self._rollouts is not None:
+            self._rollouts.close()
+        self._rollouts = None
+
+    def __call__(
+        self, checkpoint: Path, folder: Path, *, label: str, seeds: Sequence[int], film: Sequence[int]
+    ) -> None:
+        """Run the episodes `seeds`, film those in `film`; see `Evaluate`."""
+        with heartbeat("loading PyTorch and the simulator" if self._rollouts is None else None):
+            import torch
+
+            from equidiff.checkpoint import inspect_checkpoint, load_policy
+            from equidiff.sim.rollouts import Footage, summarise
+
+            torch.set_num_threads(1)  # the workers need the other cores
+            manifest = inspect_checkpoint(checkpoint)
+            policy = load_policy(checkpoint)
+            rollouts = self._prepare(manifest["task"], manifest["control"])
+        timed = _Observed(policy)
+        footage = Footage(
+            camera=manifest["task"].get("camera", "agentview"), width=_WIDTH, height=_HEIGHT, every=_EVERY
+        )
+        started = time.monotonic()
+        with heartbeat():  # starting the workers takes a while, too
+            episodes = rollouts.run(timed, seeds, footage=footage if film else None, film=film, label=label)
+        result = summarise(
+            episodes,
+            task=manifest["task"]["name"],
+            checkpoint=str(checkpoint),
+            policy=label,
+            wall_s=time.monotonic() - started,
+            horizon=rollouts.horizon,
+            control=manifest["control"],
+            step=manifest.get("step"),
+        )
+        frames = {str(e.seed): e.frames for e in episodes if e.frames is not None}
+        if frames:
+            np.savez_compressed(folder / FILM, **frames)
+        write_json(folder / COST, timed.cost())
+        result.write(folder / RESULT)
+
+    def _prepare(self, task: Mapping[str, Any], control: str) -> Any:
+        from equidiff.sim.env import make_env
+        from equidiff.sim.rollouts import Rollouts
+
+        if self._rollouts is not None and self._for != (task, control):
+            self.close()
+        if self._rollouts is None:
+            self._for = (task, control)
+            make = functools.partial(make_env, task, control)
+            self._rollouts = Rollouts(make, horizon=task["horizon"], workers=self.workers, batch=self.batch)
+        return self._rollouts
+
+
+class _Observed:
+    """A policy that remembers an observation, so that its cost can be measured afterwards."""
+
+    def __init__(self, policy: Any) -> None:
+        self.policy, self.spec = policy, policy.spec
+        self._obs: dict[str, Any] | None = None
+
+    def fit(self, batches: Any) -> None:
+        """As the policy does."""
+        self.policy.fit(batches)
+
+    def loss(self, batch: Any) -> Any:
+        """As the policy does."""
+        return self.policy.loss(batch)
+
+    def act(self, obs: Mapping[str, Any], noise: Any = None, generator: Any = None) -> Any:
+        """As the policy does."""
+        if self._obs is None:
+            self._obs = {key: value[:1].clone() for key, value in obs.items()}
+        return self.policy.act(obs, noise=noise, generator=generator)
+
+    def cost(self) -> dict[str, float]:
+        """Parameters, and per chunk at batch 1 on one thread: milliseconds (median of 9) and million FLOP."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        assert self._obs is not None
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self.policy.act(self._obs)
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            self.policy.act(self._obs)
+            times.append(time.perf_counter() - start)
+        parameters = sum(p.numel() for p in self.policy.parameters())
+        return {"parameters": parameters, "mflop": counter.get_total_flops() / 1e6, "ms": 1e3 * sorted(times)[4]}
+
+
+def read_film(folder: Path) -> dict[int, np.ndarray[Any, Any]]:
+    """Frames (F, H, W, 3) uint8 by seed; empty if the run was not filmed."""
+    if not (folder / FILM).is_file():
+        return {}
+    with np.load(folder / FILM, allow_pickle=False) as stored:
+        return {int(seed): stored[seed] for seed in stored.files}
+
+
+def read_cost(folder: Path) -> dict[str, float]:
+    """What `_Observed.cost` measured."""
+    tree: dict[str, float] = json.loads((folder / COST).read_text())
+    return tree

@@ -1,0 +1,125 @@
+"""Settings of a demo: configs/demo/<task>.yaml and overrides key=value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from equidiff.config import did_you_mean
+
+__all__ = ["DemoError", "DemoSettings", "Entry", "load_settings"]
+
+
+class DemoError(RuntimeError):
+    """The demo cannot start or go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A policy of the comparison: how the report calls it, and what scripts/train.py is told about it."""
+
+    label: str
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        bad = [item for item in self.overrides if not isinstance(item, str) or "=" not in item]
+        if bad:
+            raise DemoError(f"policies: {self.label!r}: overrides are texts like 'encoder.channels=32', got {bad[0]!r}")
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What a demo does. The first policy is the one the others are compared with.
+
+    n_demo demonstrations are trained on; n_valid further ones only give the validation loss. Every
+    policy is trained `steps` optimiser steps with each of `seeds` training seeds and judged on the
+    episodes seed, seed + 1, ..., the first `film` of which are filmed. goal: success rate, 0 to 1.
+    common: overrides of scripts/train.py for every policy. parallel: trainings at a time.
+    """
+
+    task: str
+    n_demo: int
+    steps: int
+    policies: Mapping[str, Entry]
+    n_valid: int = 0
+    demo_seed: int = 0
+    seeds: int = 1
+    rollouts: int = 50
+    seed: int = 100000
+    goal: float | None = None
+    film: int = 4
+    workers: int = 2
+    parallel: int = 2
+    common: tuple[str, ...] = ()
+    out: str = "outputs/demo"
+    fresh: bool = False
+    record: str | None = None
+
+    def __post_init__(self) -> None:
+        least = {"n_demo": 1, "steps": 1, "n_valid": 0, "seeds": 1, "rollouts": 1, "seed": 0, "film": 0}
+        for name, bound in (least | {"workers": 1, "parallel": 1, "demo_seed": 0}).items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+                raise DemoError(f"{name}: expected a whole number >= {bound}, got {value!r}")
+        if self.goal is not None and not 0 < self.goal <= 1:
+            raise DemoError(f"goal: expected a success rate between 0 and 1, such as 0.95, got {self.goal!r}")
+        if not isinstance(self.fresh, bool):
+            raise DemoError(f"fresh: expected true or false, got {self.fresh!r}")
+        if not self.policies:
+            raise DemoError("policies: expected at least one")
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this demo goes."""
+        return Path(self.out) / self.task
+
+    @property
+    def episode_seeds(self) -> tuple[int, ...]:
+        """Seeds of the episodes of every evaluation."""
+        return tuple(range(self.seed, self.seed + self.rollouts))
+
+
+def load_settings(folder: Path, task: str, overrides: Sequence[str] = ()) -> DemoSettings:
+    """Settings of configs/demo/<task>.yaml with `key=value` overrides; `policies=a,b` keeps some of the policies.
+
+    Raises DemoError naming the key, with "did you mean" for a misspelt one.
+    """
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if task not in known:
+        raise DemoError(f"no demo for task {task!r}{did_you_mean(task, known)} There are: {', '.join(known) or 'none'}")
+    tree = yaml.safe_load((folder / f"{task}.yaml").read_text())
+    names = [f.name for f in dataclasses.fields(DemoSettings)]
+    for key in tree:
+        if key not in names:
+            raise DemoError(f"{folder / task}.yaml: no setting {key!r}{did_you_mean(key, names)}")
+    tree["policies"] = {key: _entry(key, node) for key, node in tree["policies"].items()}
+    tree["common"] = tuple(tree.get("common", ()))
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        free = [name for name in names if name not in ("common", "task")]
+        if not equals or key not in free:
+            raise DemoError(f"{item!r}: expected key=value{did_you_mean(key, free)} Keys: {', '.join(free)}")
+        tree[key] = _chosen(tree["policies"], text) if key == "policies" else yaml.safe_load(text)
+    try:
+        return DemoSettings(**tree)
+    except TypeError as error:
+        raise DemoError(f"{folder / task}.yaml: {error}") from error
+
+
+def _entry(key: str, node: Any) -> Entry:
+    if not isinstance(node, dict) or not set(node) <= {"label", "overrides"} or "label" not in node:
+        raise DemoError(f"policies.{key}: expected {{label: ..., overrides: [...]}}, got {node!r}")
+    return Entry(node["label"], tuple(node.get("overrides", ())))
+
+
+def _chosen(policies: Mapping[str, Entry], text: str) -> dict[str, Entry]:
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    for name in wanted:
+        if name not in policies:
+            raise DemoError(f"policies: no {name!r}{did_you_mean(name, policies)} There are: {', '.join(policies)}")
+    return {name: policies[name] for name in wanted}
