@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -67,7 +67,7 @@ def _ours(error: BaseException) -> bool:
     return any(kind.__module__.partition(".")[0] == "equidiff" for kind in type(error).__mro__)
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)
 
@@ -91,7 +91,7 @@ def _explain(error: BaseException, name: str, configs: Path) -> str:
         found = re.search(r"Could not (?:override|find match|find group) '?([\w./@-]+)'?", str(error))
         if found:
             key = found.group(1).rstrip(".")
-            return f"{key}: no such setting{did_you_mean(key, known)}. --help lists them"
+            return f"{key}: no such setting{did_you_mean(key, known)} (--help lists all)"
     return "\n".join(lines[:3])
 
 

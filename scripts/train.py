@@ -82,12 +82,8 @@ def main(config: DictConfig) -> int:
         loggers=loggers,
         data={**source.about, "pad": tree["data"]["pad"]},
         extra={"task": task, "control": control, "command": shlex.join(["python", *sys.argv])},
+        settings=tree,
     )
-    if trainer.accelerator.is_main_process:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(tree), run_dir / "config.yaml")
-        for line in trainer.summary():
-            print(line, flush=True)
     result = trainer.run(resume=config.resume)
     if trainer.accelerator.is_main_process:
         print(result.sentence(), flush=True)

@@ -4,7 +4,7 @@
     data/demo_i         attrs num_samples, model_file
       states            (T, S)  simulator states
       actions           (T, 7)  relative OSC_POSE deltas in [-1, 1]
-      actions_abs       (T, 7)  absolute targets: position m, rotation vector rad (world frame), gripper -1 open / +1 close
+      actions_abs       (T, 7)  absolute targets (world): position m, rotation vector rad, gripper -1 open, +1 close
       obs/<key>         (T, *shape)
     mask/<name>         names of demonstrations, e.g. train and valid
 
@@ -53,13 +53,14 @@ class DemoFile:
             near = did_you_mean(self.path.name, [p.name for p in beside.iterdir()] if beside.is_dir() else [])
             kind = "is a directory, expected an HDF5 file" if self.path.is_dir() else f"no such file{near}"
             raise DataError(
-                f"{self.path}: {kind}. scripts/generate_demos.py makes demonstrations of the built-in tasks"
+                f"{self.path}: {kind} (scripts/generate_demos.py makes demonstrations of the built-in tasks)"
             )
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
             raise DataError(
-                f"{self.path}: not a readable HDF5 file, perhaps truncated ({_first_line(error)}); copy or generate it again"
+                f"{self.path}: not a readable HDF5 file, perhaps truncated ({_first_line(error)}); "
+                "copy or generate it again"
             ) from error
         if not isinstance(self._file.get("data"), h5py.Group):
             groups = sorted(self._file)
@@ -194,7 +195,7 @@ class DemoFile:
     def _array(self, demo: Any, key: str, shape: tuple[int, ...], at: str) -> NDArray[np.float32]:
         if key not in demo:
             have = [f"obs/{k}" for k in demo.get("obs", ())] if key.startswith("obs/") else list(demo)
-            raise DataError(f"{at}: has no {key!r}{did_you_mean(key, have)}; it has {_some(sorted(have))}. {PREPARE}")
+            raise DataError(f"{at}: has no {key!r}{did_you_mean(key, have)}; it has {_some(sorted(have))}. {_PREPARE}")
         stored = demo[key]
         if tuple(stored.shape[1:]) != shape:
             want = ", ".join(["T", *map(str, shape)])
@@ -212,9 +213,9 @@ class DemoFile:
         return values
 
 
-PREPARE = (
-    "Files from elsewhere hold the simulator's states: training derives the missing arrays from them if the simulator is "
-    "installed (pip install 'equidiff[sim]')."
+_PREPARE = (
+    "Files from elsewhere hold the simulator's states: training derives the missing arrays from them "
+    "if the simulator is installed (pip install 'equidiff[sim]')."
 )
 
 
@@ -228,7 +229,7 @@ def load_episodes(
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """sha256 of a file's size and content; of files over 256 MiB, of 256 blocks of 1 MiB spread evenly over it."""
-    size = os.stat(path).st_size
+    size = Path(path).stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with Path(path).open("rb") as file:
         if size <= _WHOLE:

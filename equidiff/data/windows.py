@@ -97,7 +97,7 @@ class WindowDataset(Dataset[Batch]):
         return self
 
     def batch(self, indices: Tensor | Sequence[int]) -> Batch:
-        """Windows number `indices` (B,) -> {"obs": {key: (B, To, *shape)}, "action": (B, T, A)}, float32, fresh arrays."""
+        """Windows number `indices` (B,) -> {"obs": {key: (B, To, *shape)}, "action": (B, T, A)}: new float32 arrays."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
         low, high = self._low[index, None], self._high[index, None]
         steps = self._start[index, None] + self._steps

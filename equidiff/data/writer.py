@@ -92,7 +92,7 @@ class DemoWriter:
             demo.attrs["model_file"] = model_file
             demo.attrs["seed"] = seed
         _sync(temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
 
     def finish(self, valid_fraction: float = 0.0) -> Path:
         """Join all episodes, in the order of their seeds, to `path` and return it.
@@ -133,7 +133,7 @@ class DemoWriter:
                     out.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
             data.attrs["settings"] = json.dumps(self._settings)
         _sync(temporary)
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         shutil.rmtree(self._parts, ignore_errors=True)
         return self.path
 

@@ -35,7 +35,7 @@ class JsonLines:
         kept = [line for line in read_lines(self.path) if line["step"] <= after] if after else []
         temporary = self.path.with_name(f".{self.path.name}.part")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         self._file = self.path.open("a")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

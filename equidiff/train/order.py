@@ -54,7 +54,7 @@ def seed_everything(*about: int | str, device: torch.device | None = None) -> No
     digest = hashlib.blake2b(repr(about).encode(), digest_size=8).digest()
     value = int.from_bytes(digest, "little") >> 1
     random.seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002: what third-party augmentations draw from
+    np.random.seed(value % 2**32)  # noqa: NPY002  (third-party augmentations draw from it)
     # not torch.manual_seed: without CUDA it formats a stack trace on every call
     torch.default_generator.manual_seed(value)
     if device is not None and device.type == "cuda":

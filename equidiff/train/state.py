@@ -81,7 +81,8 @@ def check_identity(stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if differing:
         lines = "".join(f"\n  {k}: {before.get(k)!r} there, {after.get(k)!r} now" for k in differing[:8])
         raise TrainError(
-            f"resume: this run differs from the one to go on with:{lines}\nUse the same settings, or start over in another run_dir"
+            f"resume: this run differs from the one to go on with:{lines}\n"
+            "Use the same settings, or start over in another run_dir"
         )
 
 

@@ -8,15 +8,15 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,6 +24,7 @@ from equidiff.checkpoint import load_resume, save_checkpoint
 from equidiff.data.windows import WindowDataset
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Batch
+from equidiff.train.ema import averaged, make_ema
 from equidiff.train.evaluator import Evaluator
 from equidiff.train.loggers import JsonLines, Logger
 from equidiff.train.order import SampleOrder, seed_everything
@@ -68,7 +69,8 @@ class Trainer:
 
     policy_config: the resolved tree the policy was built from (stored in checkpoints). data: what the
     manifest says about the data; it also identifies the run when it resumes. extra: further JSON for
-    the manifest. loggers: factories, called in the main process only. evaluator: see Evaluator.
+    the manifest. settings: what the run was started with, for RUN_DIR/config.yaml. loggers: factories,
+    called in the main process only. evaluator: see Evaluator.
 
     Start it with `accelerate launch` to train in several processes: each takes its share of every batch.
     """
@@ -87,6 +89,7 @@ class Trainer:
         loggers: Sequence[Callable[[], Logger]] = (),
         data: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
@@ -97,7 +100,7 @@ class Trainer:
         shares = self.accelerator.num_processes * config.accumulate
         if config.batch_size % shares:
             raise TrainError(
-                f"trainer.batch_size={config.batch_size} must be a multiple of processes x trainer.accumulate = {shares}"
+                f"trainer.batch_size={config.batch_size}: expected a multiple of processes x accumulate = {shares}"
             )
         if config.eval_every and evaluator is None:
             raise TrainError("trainer.eval_every is set, but there is no evaluator; set it to null or give one")
@@ -106,7 +109,7 @@ class Trainer:
         self.run_dir, self.config, self.optim = Path(run_dir), config, optim
         self.evaluator, self.data, self.extra = evaluator, dict(data or {}), dict(extra or {})
         self.total = config.total_steps(len(train), len(train.lengths))
-        self._factories = loggers
+        self._factories, self._settings = loggers, settings
         self._stop = StopSignal()
         self._metrics: dict[str, float] = {}
 
@@ -135,7 +138,7 @@ class Trainer:
         finally:
             torch.set_num_threads(threads)
 
-    def summary(self) -> list[str]:
+    def _summary(self) -> list[str]:
         """Lines that say what `run` will do."""
         config, accelerator, policy = self.config, self.accelerator, self.policy
         parameters = sum(p.numel() for p in policy.parameters())
@@ -145,11 +148,12 @@ class Trainer:
             else f"validation on {len(self.valid.lengths)} ({len(self.valid)} windows)"
         )
         device = f"{accelerator.device}" + (f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else "")
+        precision = "float32" if config.mixed_precision == "no" else config.mixed_precision
         threads = config.threads or torch.get_num_threads()
         return [
             f"policy  {type(policy).__name__} with C_{policy.symmetry.order}, {parameters:,} parameters",
             f"data    {len(self.train.lengths)} demonstrations, {len(self.train)} windows; {valid}",
-            f"train   {self.total} steps of {config.batch_size} samples on {device}, {threads} threads, precision {config.mixed_precision}",
+            f"train   {self.total} steps of {config.batch_size} on {device}, {threads} CPU threads, {precision}",
             f"write   {self.run_dir}",
         ]
 
@@ -170,6 +174,10 @@ class Trainer:
             for left in self.last.parent.glob(".*"):  # half-written by a process that was killed
                 if not left.name.endswith(".previous"):
                     shutil.rmtree(left)
+            if self._settings is not None:
+                (self.run_dir / "config.yaml").write_text(yaml.safe_dump(dict(self._settings), sort_keys=False))
+            for line in self._summary():
+                print(line, flush=True)
         self.accelerator.wait_for_everyone()
         return stored
 
@@ -197,20 +205,12 @@ class Trainer:
         raw = torch.optim.AdamW(
             parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay, fused=True
         )
-        # accelerate's wrapper only matters with a gradient scaler; without one it costs more than the step of a small net
+        # without a gradient scaler accelerate's wrapper has nothing to do
         self.optimizer = raw if accelerator.scaler is None else accelerator.prepare(raw)
         self._raw_optimizer = raw
         warmup = min(optim.warmup_steps, max(self.total - 1, 0))
         self.schedule = get_scheduler(optim.schedule, raw, num_warmup_steps=warmup, num_training_steps=self.total)
-        self.ema = None
-        if config.ema is not None:
-            self.ema = EMAModel(
-                self.policy.parameters(),
-                decay=config.ema.decay,
-                use_ema_warmup=config.ema.warmup,
-                power=config.ema.power,
-                foreach=True,
-            )
+        self.ema = make_ema(self.policy, config.ema)
         if accelerator.device.type != "cpu" and self.train.nbytes <= _ON_DEVICE:
             self.train.to(accelerator.device)
         self._order = SampleOrder(len(self.train), config.batch_size, config.seed)
@@ -329,22 +329,7 @@ class Trainer:
         names = {"loss": "train/loss", "valid": "valid/loss"}
         return {short: f"{self._metrics[name]:.4f}" for short, name in names.items() if name in self._metrics}
 
-    # -- the averaged policy -----------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _averaged(self) -> Iterator[DiffusionPolicy]:
-        """The policy with the EMA weights, in eval mode."""
-        parameters = list(self.policy.parameters())
-        if self.ema is not None:
-            self.ema.store(parameters)
-            self.ema.copy_to(parameters)
-        self.policy.eval()
-        try:
-            yield self.policy
-        finally:
-            self.policy.train()
-            if self.ema is not None:
-                self.ema.restore(parameters)
+    # -- judging and saving --------------------------------------------------------------------------
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -358,14 +343,14 @@ class Trainer:
         )
         seed_everything("validation", device=device)
         total = 0.0
-        with self._averaged() as policy:
-            for part in draws.split(512):
+        with averaged(self.policy, self.ema) as policy:
+            for part in draws.chunk(-(-len(draws) // 512)):
                 total += float(policy.loss(_to(self.valid.batch(part), device))) * len(part)
         return {"valid/loss": total / len(draws)}
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluator is not None
-        with self._averaged() as policy:
+        with averaged(self.policy, self.ema) as policy:
             found = self.evaluator(policy, self._step)
         return {f"eval/{name}": float(value) for name, value in found.items()}
 
@@ -381,7 +366,7 @@ class Trainer:
                 "identity": self._identity(),
             }
             state = pack(self.policy, self._raw_optimizer, self.schedule, self.ema, position) if resume else None
-            with self._averaged() as policy:
+            with averaged(self.policy, self.ema) as policy:
                 save_checkpoint(
                     path,
                     policy,
