@@ -1,8 +1,9 @@
 """Rollouts of a policy in simulation: environments in worker processes, the policy batched in this one.
 
 An episode is a function of the policy and its seed alone: the environment is reset with the seed, the
-sampler draws from a generator of the seed, and the policy always sees batches of one size, so that
-neither the number of workers nor the order in which they answer changes a result.
+sampler draws from a generator of the seed, and the policy always sees batches of one size in which the
+seed has a fixed row (matrix kernels may round rows of one batch differently). So neither the number of
+workers nor the order in which they answer changes a result.
 """
 
 from __future__ import annotations
@@ -139,36 +140,35 @@ class Rollouts:
                     bar.update()
                     bar.set_postfix(solved=sum(e.success for e in finished.values()))
             if waiting and len(waiting) >= min(self.batch, (len(active) + 1) // 2):
-                chosen = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
-                for item, actions in zip(chosen, self._act(policy, chosen, generators), strict=True):
+                rows: dict[int, Ready] = {}
+                for item in waiting:
+                    rows.setdefault(item.seed % self.batch, item)
+                waiting = deque(item for item in waiting if rows[item.seed % self.batch] is not item)
+                for item, actions in self._act(policy, rows, generators):
                     pool.act(item.slot, actions)
         return finished
 
     def _act(
-        self, policy: Policy, items: Sequence[Ready], generators: dict[int, torch.Generator]
-    ) -> np.ndarray:
-        """(len(items), execute, A) actions, computed in a batch of the fixed size."""
-        device = _device(policy)
-        spare = self.batch - len(items)
-        padded = [
-            *items,
-            *[items[-1]] * spare,
-        ]  # one batch size, one order of additions in every matrix product
+        self, policy: Policy, rows: dict[int, Ready], generators: dict[int, torch.Generator]
+    ) -> list[tuple[Ready, np.ndarray]]:
+        """Actions (execute, A) of each item, computed in a batch of the fixed size with the item in its row."""
+        device, spare = _device(policy), next(iter(rows.values()))
+        batch = [rows.get(row, spare) for row in range(self.batch)]
         obs = {
-            key: torch.from_numpy(np.stack([item.history[key] for item in padded])).to(device)
-            for key in padded[0].history
+            key: torch.from_numpy(np.stack([item.history[key] for item in batch])).to(device)
+            for key in spare.history
             if key in policy.spec.observation.keys
         }
-        draws = [generators[item.seed] for item in items] + [torch.Generator() for _ in range(spare)]
+        draws = [generators[rows[row].seed] if row in rows else torch.Generator() for row in range(self.batch)]
         with torch.inference_mode():
             chunk = policy.act(obs, generator=draws)
-        actions: np.ndarray = chunk.action[: len(items)].float().cpu().numpy()
-        for item, row in zip(items, actions, strict=True):
-            if not np.isfinite(row).all():
+        actions = chunk.action.float().cpu().numpy()
+        for row, item in rows.items():
+            if not np.isfinite(actions[row]).all():
                 raise RolloutError(
                     f"rollouts: the policy gave an action that is not finite in the episode of seed {item.seed}"
                 )
-        return actions
+        return [(item, actions[row]) for row, item in rows.items()]
 
     def _workers(self, history: int) -> WorkerPool:
         if self._pool is not None and self._history != history:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch  # before the simulator: OSMesa and torch clash the other way round
 
-__all__ = ["Environment", "Finished", "Footage", "Ready", "RolloutError", "WorkerPool"]
+__all__ = ["Environment", "Finished", "Footage", "Ready", "RolloutError", "WorkerPool", "one_thread"]
 
 Observation = dict[str, np.ndarray]
 
@@ -150,7 +150,7 @@ class WorkerPool:
         limits = _Limits(history, horizon, stop_on_success)
         context = multiprocessing.get_context("spawn")
         try:
-            with _one_thread():
+            with one_thread():
                 for _ in range(min(workers, slots)):
                     ours, theirs = context.Pipe()
                     process = context.Process(target=_work, args=(theirs, make_env, limits), daemon=True)
@@ -233,7 +233,7 @@ class WorkerPool:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Children started inside use one thread each."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}

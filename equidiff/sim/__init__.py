@@ -1,0 +1,1 @@
+"""Simulation: the only part that imports robosuite, robomimic and mimicgen. Install with the extra `sim`."""

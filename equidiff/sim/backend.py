@@ -1,0 +1,71 @@
+"""Imports the simulator: in the right order, quietly, and with errors that say what to install."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import logging
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import torch  # noqa: F401 - before OSMesa: the other way round is a segmentation fault
+
+__all__ = ["SimulatorError", "load_mimicgen", "load_robosuite"]
+
+MIMICGEN_INSTALL = "uv pip install ./requirements/stubs/* -e '.[mimicgen]' -c requirements/constraints.txt"
+_PACKAGES = {
+    "osmesa": ("OSMesa", "libosmesa6 libgl1-mesa-dri"),
+    "egl": ("EGL", "libegl1 libgl1 libgl1-mesa-dri"),
+}
+
+
+class SimulatorError(RuntimeError):
+    """The simulator, or a task in it, is not there; the message names what to install."""
+
+
+@cache
+def load_robosuite() -> ModuleType:
+    """robosuite with an off-screen GL backend (MUJOCO_GL, else EGL with an NVIDIA device, else OSMesa)."""
+    if "MUJOCO_GL" not in os.environ:
+        os.environ["MUJOCO_GL"] = "egl" if Path("/dev/nvidia0").exists() else "osmesa"
+    backend = os.environ["MUJOCO_GL"]
+    if backend in _PACKAGES:
+        os.environ.setdefault("PYOPENGL_PLATFORM", backend)
+        library, packages = _PACKAGES[backend]
+        if ctypes.util.find_library(library) is None:
+            raise SimulatorError(f"MUJOCO_GL={backend} needs the library {library}: apt-get install {packages}")
+    if importlib.util.find_spec("robosuite") is None:
+        raise SimulatorError("the simulator is not installed: make setup, or pip install 'equidiff[sim]'")
+    with _quiet():
+        import robosuite
+    return robosuite  # type: ignore[no-any-return]
+
+
+@cache
+def load_mimicgen() -> ModuleType:
+    """The NVlabs mimicgen package, whose import registers its environments with robosuite."""
+    load_robosuite()
+    if importlib.util.find_spec("mimicgen.envs") is None:
+        raise SimulatorError(
+            f"this task needs the NVlabs mimicgen package (the one of that name on the index is another): {MIMICGEN_INSTALL}"
+        )
+    with _quiet():
+        import mimicgen
+    return mimicgen  # type: ignore[no-any-return]
+
+
+class _quiet:  # noqa: N801 - used like a function
+    """Hides import-time advice about macro files and the like; errors still pass."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *details: object) -> None:
+        logging.disable(logging.NOTSET)
+        self._warnings.__exit__(*details)  # type: ignore[arg-type]
