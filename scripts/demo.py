@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         from equidiff.report.table import report_text
 
         say(f"equidiff demo: {task}, {settings.n_demo} demonstrations, {len(settings.policies)} policies")
-        evaluation = SimulatedEvaluation(settings.workers)
+        evaluation = SimulatedEvaluation(settings.workers, settings.camera)
         demo = Demo(settings, ROOT, evaluation)
         try:
             trained = demo.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,7 +55,7 @@ def follow(command: Sequence[str], log: Path, *, cwd: Path, what: str) -> None:
     Raises DemoError with the end of the output if it fails. If this process is interrupted, the script is ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    width = os.get_terminal_size(2).columns if sys.stderr.isatty() else 100
+    width = shutil.get_terminal_size((100, 24)).columns  # the script writes to a pipe, which has none
     environment = {**os.environ, "COLUMNS": str(width), "PYTHONUNBUFFERED": "1"}
     screen = _Screen(what)
     with log.open("wb") as kept:

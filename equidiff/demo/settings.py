@@ -38,7 +38,7 @@ class DemoSettings:
 
     n_demo demonstrations are trained on; n_valid further ones only give the validation loss. Every
     policy is trained `steps` optimiser steps with each of `seeds` training seeds and judged on the
-    episodes seed, seed + 1, ..., the first `film` of which are filmed. goal: success rate, 0 to 1.
+    episodes seed, seed + 1, ..., the first `film` of which are filmed by `camera`. goal: success rate, 0 to 1.
     common: overrides of scripts/train.py for every policy. parallel: trainings at a time.
     """
 
@@ -53,6 +53,7 @@ class DemoSettings:
     seed: int = 100000
     goal: float | None = None
     film: int = 4
+    camera: str = "sideview"
     workers: int = 2
     parallel: int = 2
     common: tuple[str, ...] = ()

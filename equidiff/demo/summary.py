@@ -19,6 +19,7 @@ from equidiff.results import RolloutResult, write_json
 __all__ = ["make_record", "make_study", "write_report"]
 
 _SHEET_EPISODES = 2
+_FPS = 8.0
 
 
 def make_study(demo: Demo, trained: Sequence[Trained], command: Sequence[str]) -> Study:
@@ -116,7 +117,7 @@ def write_report(demo: Demo, trained: Sequence[Trained], study: Study) -> dict[s
         pictures = [clip for row in rows for clip in row[:_SHEET_EPISODES]]
         made["sheet"] = folder / "contact_sheet.png"
         contact_sheet(pictures, columns=min(_SHEET_EPISODES, len(rows[0]))).save(made["sheet"], optimize=True)
-        made["video"] = write_video(folder / "video.mp4", rows)
+        made["video"] = write_video(folder / "video.mp4", rows, fps=_FPS)
     made["page"] = write_page(folder / "report.html", study, sheet=made.get("sheet"), video=made.get("video"))
     return made
 

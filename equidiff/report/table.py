@@ -70,7 +70,7 @@ def paired_table(study: Study) -> str:
                 other.label,
                 f"{table.only_first}",
                 f"{table.only_second}",
-                format_p(table.p_value).removeprefix("p "),
+                format_p(table.p_value).removeprefix("p ").removeprefix("= "),
                 verdict,
             ]
         )
