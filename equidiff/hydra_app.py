@@ -35,7 +35,7 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
         try:
             _compose(name, arguments, configs)
         except (HydraException, OmegaConfBaseException) as error:
-            _fail(_explain(error, name, configs))
+            _fail(_explain(error, name, arguments, configs))
     code: list[int] = []
 
     @hydra.main(config_path=str(configs), config_name=name, version_base="1.3")
@@ -77,10 +77,9 @@ def _compose(name: str, overrides: list[str], configs: Path) -> DictConfig:
         return compose(name, overrides=overrides, return_hydra_config=False)
 
 
-def _explain(error: BaseException, name: str, configs: Path) -> str:
+def _explain(error: BaseException, name: str, overrides: list[str], configs: Path) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
-    known = _settings(name, configs)
     if isinstance(error, MissingConfigException):
         found = re.search(r"'([^']+)/([^'/]+)'", message)
         if found:
@@ -91,14 +90,20 @@ def _explain(error: BaseException, name: str, configs: Path) -> str:
         found = re.search(r"Could not (?:override|find match|find group) '?([\w./@-]+)'?", str(error))
         if found:
             key = found.group(1).rstrip(".")
+            known = _settings(name, overrides, configs)
             return f"{key}: no such setting{did_you_mean(key, known)} (--help lists all)"
     return "\n".join(lines[:3])
 
 
-def _settings(name: str, configs: Path) -> list[str]:
-    config = OmegaConf.to_container(_compose(name, [], configs), resolve=False)
-    groups = [g for g in _groups(configs) if (configs / g).is_dir()]
-    return [*groups, *_paths(config)]
+def _settings(name: str, overrides: list[str], configs: Path) -> list[str]:
+    """Groups and settings that exist with the choices (group=name) of the command line."""
+    groups = _groups(configs)
+    choices = [o for o in overrides if o.partition("=")[0] in groups]
+    try:
+        config = _compose(name, choices, configs)
+    except HydraException:
+        config = _compose(name, [], configs)
+    return [*groups, *_paths(OmegaConf.to_container(config, resolve=False))]
 
 
 def _paths(tree: Any, at: str = "") -> Iterator[str]:

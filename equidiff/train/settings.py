@@ -33,12 +33,14 @@ class OptimConfig:
     warmup_steps: int = 200
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
+        object.__setattr__(self, "betas", tuple(self.betas))
         _choice("optim.schedule", self.schedule, _SCHEDULES)
         _at_least("optim.lr", self.lr, 0)
         _at_least("optim.weight_decay", self.weight_decay, 0)
+        _at_least("optim.eps", self.eps, 0)
+        object.__setattr__(self, "warmup_steps", _whole("optim.warmup_steps", self.warmup_steps))
         _at_least("optim.warmup_steps", self.warmup_steps, 0)
-        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+        if len(self.betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in self.betas):
             raise TrainError(f"optim.betas: expected two numbers in [0, 1), got {self.betas}")
 
 
@@ -54,7 +56,9 @@ class EmaConfig:
     power: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
+        _at_least("trainer.ema.power", self.power, 0)
+        _at_least("trainer.ema.decay", self.decay, 0)
+        if self.decay >= 1:
             raise TrainError(f"trainer.ema.decay: expected 0 <= decay < 1, got {self.decay}")
 
 
@@ -74,7 +78,7 @@ class TrainerConfig:
     batch_size: int = 128
     accumulate: int = 1
     mixed_precision: str = "no"
-    clip_norm: float | None = 1.0
+    clip_norm: float | None = None
     ema: EmaConfig | None = field(default_factory=EmaConfig)
     log_every: int = 50
     valid_every: int | None = 250
@@ -93,12 +97,14 @@ class TrainerConfig:
                 "trainer: exactly one of max_steps, epochs and demo_epochs says how long to train, got "
                 f"{', '.join(given) or 'none'}; set the others to null"
             )
-        for name in ("max_steps", "epochs", "demo_epochs", "stop_after", "batch_size", "accumulate", "threads"):
-            _at_least(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("log_every", "valid_every", "eval_every", "save_every"):
-            _at_least(f"trainer.{name}", getattr(self, name), 1)
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise TrainError(f"trainer.clip_norm: expected a norm > 0 or null for no clipping, got {self.clip_norm}")
+        counts = ("max_steps", "epochs", "demo_epochs", "stop_after", "batch_size", "accumulate", "threads")
+        for name in (*counts, "log_every", "valid_every", "eval_every", "save_every"):
+            count = _whole(f"trainer.{name}", getattr(self, name))
+            _at_least(f"trainer.{name}", count, 1)
+            object.__setattr__(self, name, count)
+        object.__setattr__(self, "seed", _whole("trainer.seed", self.seed))
+        _at_least("trainer.seed", self.seed, 0)
+        _at_least("trainer.clip_norm", self.clip_norm, 0)
         _choice("trainer.mixed_precision", self.mixed_precision, _PRECISIONS)
         _choice("trainer.device", self.device, ("auto", "cpu"))
 
@@ -151,9 +157,20 @@ def cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
     return frozenset()
 
 
-def _at_least(name: str, value: float | None, least: float) -> None:
-    if value is not None and value < least:
-        raise TrainError(f"{name}: expected a number >= {least}, got {value}")
+def _at_least(name: str, value: Any, least: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+        raise TrainError(f"{name}: expected a number >= {least}, got {value!r}")
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """An integer; also one that was written like 3e3."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | None):
+        raise TrainError(f"{name}: expected a whole number, got {value!r}")
+    return value
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -171,9 +170,6 @@ class Trainer:
             check_identity(stored["state"]["identity"], json.loads(json.dumps(self._identity())))
         if self.accelerator.is_main_process:
             self.last.parent.mkdir(parents=True, exist_ok=True)
-            for left in self.last.parent.glob(".*"):  # half-written by a process that was killed
-                if not left.name.endswith(".previous"):
-                    shutil.rmtree(left)
             if self._settings is not None:
                 (self.run_dir / "config.yaml").write_text(yaml.safe_dump(dict(self._settings), sort_keys=False))
             for line in self._summary():

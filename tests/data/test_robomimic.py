@@ -73,7 +73,7 @@ def test_other_layouts(tmp_path: Path) -> None:
     path = tmp_path / "x.hdf5"
     with h5py.File(path, "w") as file:
         file.create_group("episodes")
-    with pytest.raises(DataError, match="no group 'data'.*it has episodes"):
+    with pytest.raises(DataError, match=r"no group 'data'.*it has episodes"):
         DemoFile(path)
     with h5py.File(path, "w") as file:
         file.create_group("data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ def test_layout(tmp_path: Path) -> None:
         assert file["data/demo_1"].attrs["num_samples"] == 21
         assert file["data/demo_1"].attrs["model_file"] == "<x/>"
         assert file["data/demo_1/states"].shape == (21, 9)
-    assert os.listdir(path.parent) == ["demos.hdf5"]
+    assert [p.name for p in path.parent.iterdir()] == ["demos.hdf5"]
 
 
 def test_order_of_seeds_not_of_adding(tmp_path: Path) -> None:
