@@ -9,7 +9,7 @@ from html import escape
 
 from equidiff.statistics import Proportion
 
-__all__ = ["Bar", "Curve", "curves", "outcome_strips", "palette", "success_bars"]
+__all__ = ["Bar", "Curve", "curves", "outcome_strips", "palette", "standalone", "success_bars"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D46", "#666666")
 # classes carry a prefix because a <style> inside an inline SVG applies to the whole page
@@ -144,6 +144,11 @@ def outcome_strips(rows: Sequence[tuple[str, str, Sequence[bool]]], title: str =
                 f'height="{16 - 2 * inset}" rx="1.5" {fill}/>'
             )
     return _svg(720, 14 + 26 * len(rows), parts, title)
+
+
+def standalone(svg: str) -> str:
+    """The chart as a file of its own: light ink where the reader's screen is dark."""
+    return svg.replace("</style>", "@media(prefers-color-scheme:dark){svg{color:#ddd}}</style>", 1) + "\n"
 
 
 class _Axis:

@@ -1,0 +1,124 @@
+"""Recorded comparisons (the JSON that scripts/demo.py writes): back to a study, and to Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from equidiff.report.study import Entrant, Run, Study, format_p, headline
+from equidiff.results import ResultError, RolloutResult
+
+__all__ = ["markdown_overview", "markdown_study", "read_record", "replace_block"]
+
+_NEEDED = ("task", "demonstrations", "steps", "training_seeds", "seeds", "command", "date", "cpu")
+
+
+def read_record(path: str | os.PathLike[str]) -> tuple[Study, dict[str, Any]]:
+    """The study of a record, and the record itself. Raises ResultError naming what is missing."""
+    file = Path(path)
+    try:
+        tree = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ResultError(f"{file}: not a record of scripts/demo.py ({error})") from error
+    missing = [name for name in _NEEDED if not isinstance(tree, dict) or name not in tree]
+    if missing:
+        raise ResultError(f"{file}: has no {missing[0]!r}; expected what scripts/demo.py record=... writes")
+    policies = {key: node for key, node in tree.items() if isinstance(node, dict) and "outcomes" in node}
+    study = Study(
+        title=f"{tree['task']} from {tree['demonstrations']} demonstrations",
+        task=tree["task"],
+        entrants=tuple(_entrant(file, key, node, tree) for key, node in policies.items()),
+        demonstrations=tree["demonstrations"],
+        goal=tree.get("goal"),
+        commands=(("", tree["command"]),),
+    )
+    return study, tree
+
+
+def markdown_study(study: Study, record: Mapping[str, Any]) -> str:
+    """Sentences, a table of the policies, and how to reproduce them."""
+    first = study.entrants[0]
+    tests = {other.key: table for _, other, table in study.tests}
+    rows = []
+    for entrant in study.entrants:
+        rate, test = entrant.pooled, tests.get(entrant.key)
+        low, high = rate.interval()
+        rows.append(
+            [
+                f"**{entrant.label}**" if entrant is first else entrant.label,
+                f"{rate.successes}/{rate.trials}",
+                f"{100 * low:.0f}–{100 * high:.0f} %",
+                format_p(test.p_value) if test else "",
+                f"{entrant.facts['parameters']:,}" if "parameters" in entrant.facts else "",
+            ]
+        )
+    minutes = record.get("wall_s", {}).get("total")
+    took = f", {minutes / 60:.0f} minutes in all" if minutes and not record.get("reused") else ""
+    seeds = f"{len(record['training_seeds'])} training seed{'s' if len(record['training_seeds']) > 1 else ''}"
+    table = _table(["policy", "solved", "95 % interval", f"against {first.label}", "parameters"], rows, "lrrrr")
+    return (
+        f"{' '.join(headline(study))}\n\n{table}\n\n"
+        f"{record['steps']} optimiser steps, {seeds}, episodes of seeds {record['seeds'][0]} to {record['seeds'][1]}; "
+        f"{record['cpu']}, {record['date'][:10]}{took}: `{record['command']}`"
+    )
+
+
+def markdown_overview(records: Sequence[tuple[Study, Mapping[str, Any]]]) -> str:
+    """One row per policy of every record."""
+    rows = []
+    for study, record in records:
+        for entrant in study.entrants:
+            rate = entrant.pooled
+            low, high = rate.interval()
+            several = " ".join(f"{100 * r:.0f}" for r in entrant.rates) if len(entrant.runs) > 1 else ""
+            rows.append(
+                [
+                    study.task,
+                    str(study.demonstrations),
+                    entrant.label,
+                    f"{rate.successes}/{rate.trials}",
+                    f"{100 * low:.0f}–{100 * high:.0f} %",
+                    several,
+                    f"`{record['command']}`",
+                ]
+            )
+    header = ["task", "demonstrations", "policy", "solved", "95 % interval", "each training, %", "command"]
+    return _table(header, rows, "lrlrrll")
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """Put `content` between `<!-- name:begin -->` and `<!-- name:end -->`. Raises ValueError without the marks."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"expected one {begin} and after it one {end}")
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
+    return f"{head}{begin}\n{content.strip()}\n{end}{tail}"
+
+
+def _entrant(file: Path, key: str, node: Mapping[str, Any], tree: Mapping[str, Any]) -> Entrant:
+    seeds = tuple(range(tree["seeds"][0], tree["seeds"][1] + 1))
+    runs = []
+    for training_seed, outcome in zip(tree["training_seeds"], node["outcomes"], strict=True):
+        if len(outcome) != len(seeds) or set(outcome) - set("01"):
+            raise ResultError(f"{file}: {key}.outcomes: expected {len(seeds)} characters 0 or 1, got {outcome!r}")
+        success = tuple(c == "1" for c in outcome)
+        result = RolloutResult(tree["task"], "", node["label"], seeds, success, success, (0,) * len(seeds), 0.0)
+        runs.append(Run(training_seed, result))
+    entrant = Entrant(key, node["label"], tuple(runs), {k: node[k] for k in ("parameters",) if k in node})
+    counted = (entrant.pooled.successes, entrant.pooled.trials)
+    if counted != (node["successes"], node["rollouts"]):
+        raise ResultError(
+            f"{file}: {key}: outcomes give {counted[0]}/{counted[1]}, "
+            f"but it says {node['successes']}/{node['rollouts']}; was it edited by hand?"
+        )
+    return entrant
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    rule = {"l": "---", "r": "---:"}
+    lines = [header, [rule[kind] for kind in align], *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

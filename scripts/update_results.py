@@ -1,0 +1,63 @@
+"""Write the recorded results into the documentation, so that no number is typed by hand.
+
+python scripts/update_results.py            # docs/results/*.json -> docs/results.md, README.md, docs/images
+python scripts/update_results.py --check    # exit status 1 if something is not up to date
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from equidiff.report.recorded import markdown_overview, markdown_study, read_record, replace_block
+from equidiff.report.svg import Bar, standalone, success_bars
+from equidiff.results import ResultError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTHING = "No result is recorded yet."
+
+
+def contents(root: Path) -> dict[Path, str]:
+    """What every generated or partly generated file should contain."""
+    docs = root / "docs"
+    records = {file.stem: read_record(file) for file in sorted((docs / "results").glob("*.json"))}
+    files: dict[Path, str] = {}
+    overview = markdown_overview(list(records.values())) if records else NOTHING
+    results, readme = docs / "results.md", root / "README.md"
+    files[results] = replace_block(results.read_text(), "overview", overview)
+    files[readme] = readme.read_text()
+    for page, folder in ((results, "images"), (readme, "docs/images")):
+        text, picture = "", docs / "images" / "demo.png"
+        if "demo" in records:
+            study, record = records["demo"]
+            bars = [Bar(e.label, e.pooled, study.colour(e), e.rates, e is study.entrants[0]) for e in study.entrants]
+            files[docs / "images" / "demo.svg"] = standalone(success_bars(bars))
+            text = f"![Success rates]({folder}/demo.svg)\n\n"
+            if picture.exists():
+                text += f"![The same starts, one policy per row]({folder}/demo.png)\n\n"
+            text += markdown_study(study, record)
+        files[page] = replace_block(files[page], "demo", text or NOTHING)
+    return files
+
+
+def main(arguments: list[str]) -> int:
+    """Update or check; returns the exit status."""
+    if set(arguments) - {"--check"}:
+        print(__doc__)
+        return 0 if {"-h", "--help"} & set(arguments) else 2
+    try:
+        wanted = contents(ROOT)
+    except (ResultError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        print(f"{'out of date' if arguments else 'updated'}: {path.relative_to(ROOT)}")
+        if not arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path])
+    return 1 if stale and arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
