@@ -128,8 +128,9 @@ class Diffusion:
         return following + self._sigma(int(t)) * (fresh - drawn)
 
     def _sigma(self, t: int) -> float:
-        variance = float(self.scheduler._get_variance(t))
-        return variance if str(self.scheduler.config.variance_type) == "fixed_small_log" else variance**0.5
+        # the root in the scheduler's own precision: a rest of the exchanged noise would stay otherwise
+        variance = self.scheduler._get_variance(t)
+        return float(variance if self.scheduler.config.variance_type == "fixed_small_log" else variance**0.5)
 
     def _clipped(self, out: Tensor, noisy: Tensor, t: int, irreps: Irreps, bound: Tensor) -> Tensor:
         """The prediction that corresponds to the clipped clean chunk."""

@@ -30,17 +30,20 @@ class Lift(nn.Module):
         self.irreps, self.symmetry, self.channels = irreps, symmetry, channels
         self.weight = nn.Parameter(torch.randn(channels, irreps.size) / math.sqrt(irreps.size))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("rho", _turns(irreps, symmetry, -1).to(self.weight), persistent=False)
+        self.register_buffer("rho", _turns(irreps, symmetry).to(self.weight), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.rho = _turns(self.irreps, self.symmetry, -1).to(self.rho)
+        self.rho = _turns(self.irreps, self.symmetry).to(self.rho)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         if self.symmetry.order == 1:
             return F.linear(x, self.weight, self.bias).unsqueeze(-2)
-        weight = (self.weight @ self.rho).flatten(0, 1)
+        # W rho^-1 = (rho W^T)^T. A product of two matrices: a batched one may round differently once the
+        # weights no longer require a gradient, and a reloaded policy would not be the same bit for bit
+        turned = (self.rho.flatten(0, 1) @ self.weight.T).view(*self.rho.shape[:2], self.channels)
+        weight = turned.transpose(1, 2).flatten(0, 1)
         out = F.linear(x, weight, self.bias.repeat(self.symmetry.order))
         return out.view(*out.shape[:-1], self.symmetry.order, self.channels)
 
@@ -61,18 +64,19 @@ class Project(nn.Module):
         self.weight = nn.Parameter(init(irreps.size, channels) / math.sqrt(channels))
         free = [i for i, trivial in enumerate(irreps.is_trivial(symmetry.order)) if trivial]
         self.bias = nn.Parameter(torch.zeros(len(free)))
-        self.register_buffer("rho", _turns(irreps, symmetry, 1).to(self.weight), persistent=False)
+        self.register_buffer("rho", _turns(irreps, symmetry).to(self.weight), persistent=False)
         self.register_buffer("free", torch.tensor(free, dtype=torch.long), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.rho = _turns(self.irreps, self.symmetry, 1).to(self.rho)
+        self.rho = _turns(self.irreps, self.symmetry).to(self.rho)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         order = self.symmetry.order
         bias = torch.zeros_like(self.rho[0, 0]).index_add(0, self.free, self.bias)
-        weight = (self.rho @ self.weight).transpose(0, 1).flatten(1) / math.sqrt(order)
+        turned = (self.rho.flatten(0, 1) @ self.weight).view(*self.rho.shape[:2], self.channels)
+        weight = turned.transpose(0, 1).flatten(1) / math.sqrt(order)
         return F.linear(x.flatten(-2), weight, bias)
 
 
@@ -114,9 +118,9 @@ class GroupLayerNorm(nn.Module):
         return F.layer_norm(x, shape, self.gain.expand(shape), self.bias.expand(shape))
 
 
-def _turns(irreps: Irreps, symmetry: Symmetry, sign: int) -> Tensor:
-    """(N, D, D) matrices of the N rotations, or of their inverses.
+def _turns(irreps: Irreps, symmetry: Symmetry) -> Tensor:
+    """(N, D, D) matrices of the N rotations.
 
     In float64: converting a float32 copy to float64 would leave the layer equivariant to seven digits only.
     """
-    return torch.stack([irreps.matrix(sign * angle) for angle in symmetry.angles])
+    return torch.stack([irreps.matrix(angle) for angle in symmetry.angles])
