@@ -23,6 +23,7 @@ from equidiff.demo.settings import DemoError
 __all__ = ["Training", "train_all"]
 
 _PATIENCE_S = 60.0  # for a training to save when it is told to stop
+_DRAW_S = 0.5  # between redrawn bars
 _REPORT_S = 5.0  # between lines where there is no terminal
 
 
@@ -170,8 +171,12 @@ class _Bars:
             for i, training in enumerate(trainings)
         }
         self.begun: set[int] = set()
+        self.drawn = 0.0
 
     def update(self, active: Sequence[Training]) -> None:
+        if time.monotonic() - self.drawn < _DRAW_S:
+            return
+        self.drawn = time.monotonic()
         for training in active:
             bar = self.bars[id(training)]
             if id(training) not in self.begun:

@@ -1,0 +1,93 @@
+"""scripts/demo.py: its command line, its settings, and the whole of it in the real simulator."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from equidiff.compose import make_policy, make_spec, policy_tree
+from equidiff.demo.settings import DemoSettings, load_settings
+from equidiff.matching import count_parameters
+
+ROOT = Path(__file__).parents[1]
+TASKS = sorted(path.stem for path in (ROOT / "configs" / "demo").glob("*.yaml"))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/demo.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def parameters(settings: DemoSettings, key: str) -> int:
+    overrides = [f"task={settings.task}", "data.path=none", *settings.common, *settings.policies[key].overrides]
+    config = compose("train", overrides)
+    return count_parameters(make_policy(policy_tree(config), make_spec(config)))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_policies_of_a_demo_are_what_their_labels_say(task: str) -> None:
+    settings = load_settings(ROOT / "configs" / "demo", task)
+    assert settings.task == task
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        counts = {key: parameters(settings, key) for key in settings.policies}
+        configs = {key: compose("train", ["data.path=none", *p.overrides]) for key, p in settings.policies.items()}
+    assert counts["plain_parameters"] == pytest.approx(counts["equivariant"], rel=0.05)
+    assert counts["plain"] == counts["augmented"]
+    order = {key: config.symmetry.order for key, config in configs.items()}
+    assert order == {"equivariant": 8, "plain": 1, "plain_parameters": 1, "augmented": 1}
+    widths = {key: config.encoder.channels * order[key] for key, config in configs.items()}
+    assert widths["plain"] == widths["equivariant"] == widths["augmented"]
+    assert [key for key, config in configs.items() if config.augment is not None] == ["augmented"]
+
+
+def test_help_names_the_tasks() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert f"Tasks: {', '.join(TASKS)}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("lfit",), "did you mean 'lift'"), (("lift", "stepz=1"), "did you mean 'steps'")],
+)
+def test_mistakes_are_told_without_a_trace(arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("robosuite") is None, reason="needs the extra sim")
+def test_the_whole_demo_for_real(tmp_path: Path) -> None:
+    settings = ("n_demo=2", "n_valid=1", "steps=30", "rollouts=2", "film=1", "policies=equivariant,plain_parameters")
+    out = (f"out={tmp_path / 'out'}", f"record={tmp_path / 'record.json'}")
+    done = run("lift", *settings, *out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "out" / "lift"
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record == json.loads((folder / "demo.json").read_text())
+    for key in ("equivariant", "plain_parameters"):
+        assert record[key]["rollouts"] == 2
+        assert 0 <= record[key]["successes"] <= 2
+        assert record[key]["mflop_per_chunk"] > 0
+    assert record["reused"] == []
+    assert {path.name for path in folder.iterdir()} >= {"report.html", "contact_sheet.png", "video.mp4", "demo.json"}
+    page = (folder / "report.html").read_text()
+    assert "Training loss" in page
+    assert "Validation loss" in page
+    assert "Plain with the same parameters" in done.stdout
+    os.truncate(folder / "equivariant" / "seed0" / "rollouts" / "stage.json", 5)
+    again = run("lift", *settings, *out)
+    assert again.returncode == 0, again.stderr[-3000:]
+    second = json.loads((tmp_path / "record.json").read_text())
+    assert len(second["reused"]) == 4  # all but the evaluation whose note was damaged
+    assert second["equivariant"]["outcomes"] == record["equivariant"]["outcomes"]
