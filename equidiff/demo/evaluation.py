@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from equidiff.demo.progress import heartbeat
 from equidiff.results import write_json
 
-__all__ = ["Evaluate", "SimulatedEvaluation", "read_film"]
+__all__ = ["Evaluate", "SimulatedEvaluation", "read_cost", "read_film", "write_film"]
 
-RESULT, FILM, COST = "result.json", "film.npz", "cost.json"
+RESULT, FILM, COST = "result.json", "film", "cost.json"
 _WIDTH, _HEIGHT, _EVERY = 256, 256, 4  # a picture every 4 control steps
+_FRAMES = "frames"  # key in a picture's information
 _BATCH = 128  # weights are prepared once for the batch, as in training
 
 
 class Evaluate(Protocol):
-    """Judges the checkpoint of a run and writes result.json, cost.json and, if asked, film.npz to `folder`."""
+    """Judges the checkpoint of a run and writes result.json, cost.json and, if asked, film/ to `folder`."""
 
     def __call__(
         self, checkpoint: Path, folder: Path, *, label: str, seeds: Sequence[int], film: Sequence[int]
@@ -73,9 +76,7 @@ class SimulatedEvaluation:
             control=manifest["control"],
             step=manifest.get("step"),
         )
-        frames = {str(e.seed): e.frames for e in episodes if e.frames is not None}
-        if frames:
-            np.savez_compressed(folder / FILM, **frames)
+        write_film(folder, {e.seed: e.frames for e in episodes if e.frames is not None})
         write_json(folder / COST, timed.cost())
         result.write(folder / RESULT)
 
@@ -131,12 +132,23 @@ class _Observed:
         return {"parameters": parameters, "mflop": mflop, "ms": 1e3 * sorted(times)[4]}
 
 
+def write_film(folder: Path, frames: Mapping[int, np.ndarray[Any, Any]]) -> None:
+    """Frames (F, H, W, 3) uint8 by seed, as film/<seed>.png: one lossless picture per episode, frame below frame."""
+    for seed, pictures in frames.items():
+        (folder / FILM).mkdir(exist_ok=True)
+        info = PngInfo()
+        info.add_text(_FRAMES, str(len(pictures)))
+        Image.fromarray(np.concatenate(pictures)).save(folder / FILM / f"{seed}.png", pnginfo=info)
+
+
 def read_film(folder: Path) -> dict[int, np.ndarray[Any, Any]]:
-    """Frames (F, H, W, 3) uint8 by seed; empty if the run was not filmed."""
-    if not (folder / FILM).is_file():
-        return {}
-    with np.load(folder / FILM, allow_pickle=False) as stored:
-        return {int(seed): stored[seed] for seed in stored.files}
+    """What `write_film` stored; empty if the run was not filmed."""
+    found = {}
+    for file in sorted((folder / FILM).glob("*.png")):
+        with Image.open(file) as picture:
+            strip = np.asarray(picture)
+            found[int(file.stem)] = strip.reshape(int(picture.info[_FRAMES]), -1, *strip.shape[1:])
+    return found
 
 
 def read_cost(folder: Path) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equidiff.demo.evaluation import COST, FILM, RESULT
+from equidiff.demo.evaluation import COST, RESULT, write_film
 from equidiff.results import RolloutResult, write_json
 
 GENERATE = """
@@ -99,10 +99,8 @@ class FakeEvaluation:
         success = tuple(clever or seed % 2 == 0 for seed in seeds)
         steps = (100,) * len(seeds)
         RolloutResult("lift", str(checkpoint), label, tuple(seeds), success, success, steps, 1.0).write(folder / RESULT)
-        if film:
-            np.savez_compressed(
-                folder / FILM, **{str(seed): np.full((3, 32, 48, 3), 9 * seed % 256, np.uint8) for seed in film}
-            )
+        pictures = {seed: np.arange(3 * 32 * 48 * 3, dtype=np.uint8).reshape(3, 32, 48, 3) for seed in film}
+        write_film(folder, pictures)
         write_json(folder / COST, {"parameters": 1000, "mflop": 2.5, "ms": 20.125})
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from equidiff.demo.evaluation import read_film, write_film
 from equidiff.demo.run import Demo
 from equidiff.demo.settings import DemoError, load_settings
 from equidiff.demo.summary import make_record, make_study, save_record, write_report
@@ -201,6 +203,15 @@ def test_report_and_record_hold_the_outcomes(root: Path, evaluation: Any) -> Non
         "p": 0.5,
     }
     assert set(record["wall_s"]) == {"demonstrations", "training", "evaluation"}
+
+
+def test_films_are_stored_without_loss(tmp_path: Path) -> None:
+    frames = {seed: np.random.default_rng(seed).integers(0, 256, (seed, 8, 6, 3), np.uint8) for seed in (2, 3)}
+    write_film(tmp_path, frames)
+    back = read_film(tmp_path)
+    assert set(back) == {2, 3}
+    assert all(np.array_equal(back[seed], frames[seed]) for seed in frames)
+    assert read_film(tmp_path / "film") == {}
 
 
 def test_without_film_there_is_still_a_page(root: Path, evaluation: Any) -> None:
