@@ -4,6 +4,7 @@
     python scripts/demo.py stack
     python scripts/demo.py lift seeds=3               # three trainings of each policy, pooled
     python scripts/demo.py lift policies=equivariant,augmented n_demo=10 steps=6000
+    python scripts/demo.py stack data=demos.hdf5      # demonstrations from a file
     python scripts/demo.py lift fresh=true            # start over; otherwise finished stages are reused
     python scripts/demo.py lift record=docs/results/demo.json
 

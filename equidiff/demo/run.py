@@ -67,6 +67,8 @@ class Demo:
     @property
     def demonstrations(self) -> Path:
         """The file of demonstrations."""
+        if self.settings.data is not None:
+            return Path(self.settings.data)
         return self.settings.folder / "demonstrations" / _DEMOS
 
     def generate_command(self) -> tuple[str, ...]:
@@ -107,8 +109,11 @@ class Demo:
 
     def run(self) -> list[Trained]:
         """All stages; returns what was trained and evaluated, the policies in order. Raises DemoError."""
-        demonstrations = self._demonstrate()
-        trained = self._train(demonstrations)
+        if self.settings.data is None:
+            source = self._demonstrate().fingerprint
+        else:
+            source = hashlib.sha256(self.demonstrations.read_bytes()).hexdigest()[:16]
+        trained = self._train(source)
         self._evaluate(trained)
         return trained
 
@@ -133,7 +138,7 @@ class Demo:
             stage.finish(wall_s=round(time.monotonic() - begun, 1))
         return stage
 
-    def _train(self, demonstrations: Stage) -> list[Trained]:
+    def _train(self, demonstrations: str) -> list[Trained]:
         s, all_of_them, todo = self.settings, list[Trained](), list[tuple[Trained, Training]]()
         origin = self._origin("training", None)
         with self._timed("training"):
@@ -141,7 +146,7 @@ class Demo:
                 for key, policy in s.policies.items():
                     command = self.train_command(key, seed)
                     what = [part for part in command[1:] if not part.startswith(("run_dir=", "data.path="))]
-                    settings = {"what": what, "demonstrations": demonstrations.fingerprint, **origin}
+                    settings = {"what": what, "demonstrations": demonstrations, **origin}
                     stage = Stage(self._run_folder(key, seed), settings)
                     label = policy.label + (f", seed {seed}" if s.seeds > 1 else "")
                     trained = Trained(key, label, seed, stage, command)

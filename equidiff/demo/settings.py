@@ -39,7 +39,8 @@ class DemoSettings:
     n_demo demonstrations are trained on; n_valid further ones only give the validation loss. Every
     policy is trained `steps` optimiser steps with each of `seeds` training seeds and judged on the
     episodes seed, seed + 1, ..., the first `film` of which are filmed by `camera`. goal: success rate, 0 to 1.
-    common: overrides of scripts/train.py for every policy. parallel: trainings at a time.
+    common: overrides of scripts/train.py for every policy. parallel: trainings at a time. data: a file of
+    demonstrations to use instead of recording some.
     """
 
     task: str
@@ -57,6 +58,7 @@ class DemoSettings:
     workers: int = 2
     parallel: int = 2
     common: tuple[str, ...] = ()
+    data: str | None = None
     out: str = "outputs/demo"
     fresh: bool = False
     record: str | None = None
@@ -71,6 +73,10 @@ class DemoSettings:
             raise DemoError(f"goal: expected a success rate between 0 and 1, such as 0.95, got {self.goal!r}")
         if not isinstance(self.fresh, bool):
             raise DemoError(f"fresh: expected true or false, got {self.fresh!r}")
+        if self.data is not None and not Path(self.data).is_file():
+            raise DemoError(
+                f"data: no file {self.data}; leave it out to record demonstrations with the scripted expert"
+            )
         if not self.policies:
             raise DemoError("policies: expected at least one")
 

@@ -48,8 +48,10 @@ def make_study(demo: Demo, trained: Sequence[Trained], command: Sequence[str]) -
         entrants.append(Entrant(key, policy.label, runs, facts))
     first = trained[0]
     several = f" with each of {s.seeds} training seeds" if s.seeds > 1 else ""
+    origin = f"seed {s.demo_seed}" if s.data is None else f"of {s.data}"
+    recording = (("Only the demonstrations:", command_line(demo.generate_command())),) if s.data is None else ()
     facts_shown = {
-        "data": f"{s.n_demo} demonstrations of {s.task}, the same for every policy (seed {s.demo_seed})",
+        "data": f"{s.n_demo} demonstrations of {s.task}, the same for every policy ({origin})",
         "training": f"{s.steps} optimiser steps{several}, the same for every policy",
         "episodes": f"{s.rollouts}, seeds {s.episode_seeds[0]} to {s.episode_seeds[-1]}, never seen in training",
         "processor": f"{cpu()}, {cores()} cores",
@@ -68,7 +70,7 @@ def make_study(demo: Demo, trained: Sequence[Trained], command: Sequence[str]) -
         facts=facts_shown,
         commands=(
             ("The whole comparison:", command_line(command)),
-            ("Only the demonstrations:", command_line(demo.generate_command())),
+            *recording,
             *((f"Only the training of {run.label!r}:", command_line(run.command)) for run in trained if run.seed == 0),
             (f"Only the evaluation of {first.label!r}:", command_line(demo.eval_command(first.key, first.seed))),
         ),
@@ -81,6 +83,7 @@ def make_record(demo: Demo, trained: Sequence[Trained], study: Study, command: S
     record: dict[str, Any] = {
         "task": s.task,
         "demonstrations": s.n_demo,
+        "data": s.data,
         "steps": s.steps,
         "training_seeds": list(range(s.seeds)),
         "seeds": [s.episode_seeds[0], s.episode_seeds[-1]],

@@ -89,6 +89,23 @@ def test_results_of_other_code_or_configs_are_not_reused(
     assert (len(evaluation.calls) == 4) == evaluated
 
 
+def test_a_file_of_demonstrations_replaces_the_recording(root: Path, evaluation: Any) -> None:
+    file = root.parent / "mine.hdf5"
+    with pytest.raises(DemoError, match=r"no file .*mine.hdf5"):
+        make(root, evaluation, f"data={file}")
+    file.write_text("episodes")
+    demo = make(root, evaluation, f"data={file}")
+    trained = demo.run()
+    assert f"data.path={file}" in trained[0].command
+    assert not (demo.settings.folder / "demonstrations").exists()
+    study = make_study(demo, trained, ["x"])
+    assert not any("generate_demos" in line for _, line in study.commands)
+    file.write_text("other episodes")
+    again = make(root, evaluation, f"data={file}")
+    again.run()
+    assert again.reused == []
+
+
 def test_several_training_seeds(root: Path, evaluation: Any) -> None:
     demo = make(root, evaluation, "seeds=2")
     trained = demo.run()
