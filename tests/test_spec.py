@@ -78,7 +78,7 @@ def test_a_missing_key_names_what_is_there(spec: Spec) -> None:
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (torch.zeros(5, 7, 7), "(5, 7, 7), expected (B, 8, 7) = (batch, horizon.predict, position 3, rotation 3, open 1)"),
+        (torch.zeros(5, 7, 7), "(B, 8, 7) = (batch, horizon.predict, position 3, rotation 3, open 1)"),
         (torch.zeros(5, 8, 10), "'action' has shape (5, 8, 10), expected (B, 8, 7)"),
         (torch.zeros(8, 7), "'action' has shape (8, 7), expected (B, 8, 7)"),
         (torch.zeros(4, 8, 7), "batch sizes differ: 'action' has 4, 'obs' has 5"),

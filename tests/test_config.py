@@ -1,0 +1,118 @@
+# ruff: noqa: E501  (a table of messages)
+"""Building from configs: every mistake says where it is and what was meant, and strangers may name little."""
+
+import re
+from typing import Any
+
+import pytest
+from law_toys import config, make
+from omegaconf import OmegaConf
+
+from equidiff.compose import make_policy, make_spec, policy_tree
+from equidiff.config import ALLOWED, ConfigError, build, did_you_mean
+from equidiff.policy import DiffusionPolicy
+from equidiff.symmetry import Symmetry
+
+C8 = {"_target_": "equidiff.symmetry.Symmetry", "order": 8}
+
+
+def test_build() -> None:
+    assert build(C8) == Symmetry(8)
+    assert build({**C8, "_partial_": True})() == Symmetry(8)
+    assert build({"_target_": "equidiff.symmetry.Symmetry"}, order=4) == Symmetry(4)
+    assert build(OmegaConf.create({"n": 5, "s": {**C8, "order": "${n}"}}).s) == Symmetry(5)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({**C8, "ordr": 4}, "config.ordr: equidiff.symmetry.Symmetry has no argument 'ordr'; did you mean 'order'? It takes: order"),
+        ({"_target_": "equidiff.symmetry.Symetry"}, "'equidiff.symmetry' has no class 'Symetry'; did you mean 'Symmetry'?"),
+        ({"_target_": "equidif.symmetry.Symmetry"}, "config._target_: cannot import 'equidif.symmetry'"),
+        ({"_target_": "Symmetry"}, "expected 'module.Class', got 'Symmetry'"),
+        ({"_target_": 3}, "expected a dotted path, got 3"),
+        ({**C8, "_args_": [8]}, "'_args_' is not supported; name the arguments instead"),
+        ({**C8, "_convert_": "none"}, "'_convert_' is not supported"),
+        ({**C8, "_recursive_": False}, "'_recursive_' is not supported"),
+        ({"_target_": "equidiff.augment.RandomRotation", "maximum": {"_partial_": True}}, "config.maximum: '_partial_' without '_target_'"),
+        ({"_target_": "equidiff.nn.Lift", "channels": 3, "symmetry": C8}, "config: equidiff.nn.Lift needs 'irreps', which is not set"),
+        ({**C8, "order": "???"}, "config.order: is not set"),
+        ({**C8, "order": -1}, "config: Symmetry.order: expected an integer >= 1"),
+        ({"_target_": "equidiff.nn.GroupLinear", "inputs": 1, "outputs": 1, "symmetry": {**C8, "order": 0}}, "config.symmetry: Symmetry.order: expected"),
+        ({"_target_": "equidiff.nn.GroupLinear", "inputs": 1, "outputs": 1, "symmetry": {**C8, "odrer": 1}}, "config.symmetry.odrer: equidiff.symmetry.Symmetry has no argument"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_located(node: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(node)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "torch.load",
+        "builtins.eval",
+        "torch.nn.Linear",
+        "equidiff.checkpoint.save_checkpoint",
+        "equidiff.config.build",
+        "equidiff.config.instantiate",
+        "equidiff.policy.torch.load",
+        "equidiff.policy.Callable",
+        "equidiff.diffusion.inspect.getsource",
+        "equidiff.diffusion.draw",
+        "equidiff.policyx.Policy",
+        "equidiff.policy",
+        "diffusers.schedulers.DDPMScheduler.from_pretrained",
+        "diffusers.utils.import_utils.importlib",
+        "diffusers.schedulers.scheduling_ddpm.dataclass",
+        "diffusers.schedulers.scheduling_ddpm.BaseOutput",
+        "equidiff.augment.math.sqrt",
+        "equidiff.normalizer.Tensor",
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_strangers_may_not_name(target: str, nested: bool) -> None:
+    node: dict[str, Any] = {"_target_": target}
+    if nested:
+        node = {"_target_": "equidiff.policy.DiffusionPolicy", "_partial_": True, "encoder": {"encoders": [node]}}
+    with pytest.raises(ConfigError, match=r"_target_: .*(is not allowed|which is not a class of|cannot import)"):
+        build(node, allow=ALLOWED)
+
+
+def test_strangers_may_name_what_a_policy_is_made_of() -> None:
+    composed = config()
+    spec = make_spec(composed)
+    assert isinstance(build(policy_tree(composed), allow=ALLOWED, spec=spec), DiffusionPolicy)
+    with pytest.raises(ConfigError, match=re.escape("load with allow=['collections']")):
+        build({"_target_": "collections.Counter"}, allow=ALLOWED)
+    assert build({"_target_": "collections.Counter"}, allow=(*ALLOWED, "collections")) == {}
+
+
+def test_did_you_mean() -> None:
+    assert did_you_mean("chanels", ["channels", "blocks"]) == "; did you mean 'channels'?"
+    assert did_you_mean("zzz", ["channels", "blocks"]) == ""
+
+
+def test_compose_names_the_missing_node() -> None:
+    for node in ("task", "obs", "action", "horizon"):
+        composed = config()
+        del composed[node]
+        with pytest.raises(ConfigError, match=f"config has no node '{node}'"):
+            make_spec(composed)
+    with pytest.raises(ConfigError, match="no node 'policy'"):
+        policy_tree({"encoder": {}})
+
+
+@pytest.mark.parametrize("order", [1, 3, 8])
+def test_the_order_reaches_every_layer(order: int) -> None:
+    policy = make(order, denoiser="fibrewise_unet_small")
+    orders = {m.symmetry.order for m in policy.modules() if hasattr(m, "symmetry")}
+    assert orders == {order}
+
+
+def test_a_misspelt_part_of_the_policy_is_named() -> None:
+    composed = config(overrides=["+denoiser.block=2"])
+    with pytest.raises(ConfigError, match=r"config\.denoiser\.block: .* no argument 'block'; did you mean 'blocks'\?"):
+        make_policy(policy_tree(composed), make_spec(composed))
