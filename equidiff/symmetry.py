@@ -160,9 +160,10 @@ class Symmetry:
     order: int = 8
 
     def __post_init__(self) -> None:
-        if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order < 1:
+        if not isinstance(self.order, int) or isinstance(self.order, bool) or not 1 <= self.order <= 1024:
             raise ValueError(
-                f"Symmetry.order: expected an integer >= 1 (1 = no symmetry, the paper uses 8), got {self.order!r}"
+                "Symmetry.order: expected an integer >= 1 and <= 1024 (1 = no symmetry, the paper uses 8), "
+                f"got {self.order!r}"
             )
 
     @property
