@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import importlib.util
+import io
 import logging
 import os
 import warnings
@@ -12,6 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 import torch  # noqa: F401 - before OSMesa: the other way round is a segmentation fault
+
+with contextlib.suppress(ImportError):  # CUDA builds of torch load it late, with the same end; CPU builds lack it
+    import triton  # noqa: F401
 
 __all__ = ["SimulatorError", "load_mimicgen", "load_robosuite"]
 
@@ -48,7 +53,8 @@ def load_robosuite() -> ModuleType:
 def load_mimicgen() -> ModuleType:
     """The NVlabs mimicgen package, whose import registers its environments with robosuite."""
     load_robosuite()
-    if importlib.util.find_spec("mimicgen.envs") is None:
+    # the package of that name on the index has no environments
+    if importlib.util.find_spec("mimicgen") is None or importlib.util.find_spec("mimicgen.envs") is None:
         raise SimulatorError(
             f"this task needs the NVlabs mimicgen package (the one of that name on the index is another): {MIMICGEN_INSTALL}"
         )
@@ -61,6 +67,8 @@ class _quiet:  # noqa: N801 - used like a function
     """Hides import-time advice about macro files and the like; errors still pass."""
 
     def __enter__(self) -> None:
+        self._printed = contextlib.redirect_stdout(io.StringIO())
+        self._printed.__enter__()
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
         warnings.simplefilter("ignore")
@@ -68,4 +76,5 @@ class _quiet:  # noqa: N801 - used like a function
 
     def __exit__(self, *details: object) -> None:
         logging.disable(logging.NOTSET)
+        self._printed.__exit__(None, None, None)
         self._warnings.__exit__(*details)  # type: ignore[arg-type]

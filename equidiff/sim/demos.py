@@ -24,8 +24,6 @@ from equidiff.sim.workers import one_thread
 
 __all__ = ["Demonstration", "GenerationError", "Report", "demonstrate", "generate"]
 
-_HOLD = 12  # control steps that the task must stay solved before an episode ends
-
 
 class GenerationError(RuntimeError):
     """Demonstrations could not be made; the message says why. What was made so far is kept."""
@@ -59,24 +57,22 @@ class Report:
 
 
 def demonstrate(env: TaskEnv, seed: int) -> Demonstration:
-    """Run the task's expert from the initial state of `seed`, until the task stays solved or the horizon.
+    """Run the task's expert from the initial state of `seed`, until its script ends or the horizon.
 
     The expert's targets are executed as relative actions; the target they amount to is stored as well.
     """
     env.reset(seed=seed)
     expert = make_expert(env)
     observation, model_file = env.observe(), env.model_xml
-    states, actions, targets, observations, streak = [], [], [], [], 0
-    while len(actions) < env.task.horizon and streak < _HOLD:
-        target = expert()
+    states, actions, targets, observations = [], [], [], []
+    while len(actions) < env.task.horizon and (target := expert()) is not None:
         states.append(env.state)
         observations.append(observation)
         action = env.relative_action(target.position, target.rotation, target.grip)
-        observation, _, _, _, info = env.step(action)
+        observation, *_ = env.step(action)
         position, rotation = env.goal
         actions.append(action)
         targets.append(np.concatenate([position, matrix_to_rotvec(rotation), [target.grip]]))
-        streak = streak + 1 if info["success"] else 0
     obs = {key: np.stack([step[key] for step in observations]) for key in observations[0]}
     return Demonstration(
         seed, env.success, np.stack(states), np.stack(actions), np.stack(targets), obs, model_file

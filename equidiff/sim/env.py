@@ -192,6 +192,10 @@ class TaskEnv(gymnasium.Env):  # type: ignore[misc]
         self.env.sim.set_state_from_flattened(np.asarray(state))
         self._settle()
 
+    def set_positions(self, state: np.ndarray) -> None:
+        """Only what `observe` needs of `set_state`: the poses, without contacts and controller."""
+        self.data.qpos[:] = np.asarray(state)[1 : 1 + self.model.nq]
+
     def load_model(self, model_xml: str) -> None:
         """Use a stored model (an episode's `model_file`) from now on, up to the next reset."""
         self.env.reset_from_xml_string(self.env.edit_model_xml(model_xml))

@@ -33,7 +33,7 @@ class RolloutEvaluator:
         n: int = 50,
         seed: int = 100000,
         workers: int = 2,
-        batch: int = 8,
+        batch: int = 4,
     ) -> None:
         from equidiff.sim.env import make_env
 
@@ -61,7 +61,7 @@ def evaluate_checkpoint(
     n: int = 50,
     seed: int = 100000,
     workers: int = 2,
-    batch: int = 8,
+    batch: int = 4,
     horizon: int | None = None,
     physics: str = "fast",
     stop_on_success: bool = False,

@@ -30,29 +30,25 @@ class Target:
 class Expert(ABC):
     """Gives one target per control step, near enough to be reached by one relative action.
 
-    step: longest way in metres, turn: largest angle in radians that a target is away from the gripper.
+    step: longest way in metres, turn: largest angle in radians that a target is away from the gripper;
+    pause: control steps at the end.
     """
 
     step = 0.03
     turn = 0.25
+    pause = 10
 
     def __init__(self, env: Any) -> None:
         self.env = env
-        self.upright = self._upright()
         self._script = self.script()
 
     @abstractmethod
     def script(self) -> Iterator[Target]:
-        """The whole episode; the last target is kept when it ends."""
+        """The whole episode. It ends with a pause, so that demonstrations show what to do when all is done."""
 
-    def __call__(self) -> Target:
-        """Target of the next control step."""
-        target = next(self._script, None)
-        if target is None:
-            position, rotation = self.eef
-            target = Target(position, rotation, getattr(self, "_grip", OPEN))
-        self._grip = target.grip
-        return target
+    def __call__(self) -> Target | None:
+        """Target of the next control step; None when the script is over."""
+        return next(self._script, None)
 
     @property
     def eef(self) -> tuple[np.ndarray, np.ndarray]:
@@ -115,9 +111,6 @@ class Expert(ABC):
         """Of the yaws that equal `yaw` modulo `period`, the one nearest to where the fingers point now."""
         now = yaw_of(self.eef[1])
         return now + wrap(yaw - now, period)
-
-    def _upright(self) -> np.ndarray:
-        return self.facing(yaw_of(self.eef[1]))
 
 
 def square_yaw(matrix: np.ndarray) -> float:

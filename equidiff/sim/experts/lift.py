@@ -16,9 +16,9 @@ class LiftExpert(Expert):
 
     def script(self) -> Iterator[Target]:
         rotation = yield from pick_cube(self, "cube")
-        grasped = self.pose("cube")[0]
-        while True:
-            yield self.towards(grasped + np.array([0, 0, 0.12]), rotation, CLOSED, step=0.025)
+        lifted = self.pose("cube")[0] + np.array([0, 0, 0.12])
+        yield from self.go(lifted, rotation, CLOSED, within=0.01, step=0.025)
+        yield from self.hold(self.pause, lifted, rotation, CLOSED)
 
 
 def pick_cube(expert: Expert, name: str) -> Iterator[Target]:

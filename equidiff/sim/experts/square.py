@@ -64,9 +64,9 @@ class SquareExpert(Expert):
             yield self.towards(over(nut[2] - 0.03 if centred else max(nut[2], table + 0.148)), rotation, CLOSED, 0.02)
         here = self.eef[0]
         yield from self.hold(6, here, rotation, OPEN)
-        yield from self.go(here + np.array([0, 0, 0.12]), rotation, OPEN, within=0.02, steps=40, step=0.025)
-        while True:
-            yield self.towards(here + np.array([0, 0, 0.12]), rotation, OPEN, step=0.025)
+        up = here + np.array([0, 0, 0.12])
+        yield from self.go(up, rotation, OPEN, within=0.02, steps=40, step=0.025)
+        yield from self.hold(self.pause, up, rotation, OPEN)
 
     def _aligned(self, peg_rotation: np.ndarray) -> np.ndarray:
         """The gripper turned so that the nut it holds is square to the peg."""

@@ -23,8 +23,7 @@ class StackExpert(Expert):
     def script(self) -> Iterator[Target]:
         for top, bottom in self.order:
             yield from self._stack(top, bottom)
-        while True:
-            yield self.towards(self._up, self._rotation, OPEN, step=0.025)
+        yield from self.hold(self.pause, self._up, self._rotation, OPEN)
 
     def _stack(self, top: str, bottom: str) -> Iterator[Target]:
         rotation = yield from pick_cube(self, top)

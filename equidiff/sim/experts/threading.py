@@ -58,9 +58,7 @@ class ThreadingExpert(Expert):
             lambda: before(0.075, 0.0), rotation, CLOSED, within=0.002, turned=0.02, steps=60, step=0.0125
         )
         yield from self.go(lambda: before(0.0, 0.0), rotation, CLOSED, within=0.003, steps=100, step=0.0125)
-        here = self.eef[0]
-        while True:
-            yield self.towards(here, rotation, CLOSED)
+        yield from self.hold(self.pause, self.eef[0], rotation, CLOSED)
 
     def _needle_yaw(self) -> float:
         along = self.geom(_TIP)[0] - self.geom(_HANDLE)[0]
