@@ -150,7 +150,7 @@ def _clips(run: Trained) -> list[Clip]:
     solved = dict(zip(result.seeds, result.success, strict=True))
     label = run.label.split(", seed ")[0]
     return [
-        Clip(frames, f"{label}, start {number}", solved[seed])
+        Clip(frames, f"{label} · {number}", solved[seed])
         for number, (seed, frames) in enumerate(sorted(read_film(run.folder / "rollouts").items()), 1)
     ]
 

@@ -222,7 +222,7 @@ def _command(what: str, line: str) -> str:
 
 
 def _figure(path: str | os.PathLike[str]) -> str:
-    caption = "Start, middle and end of an episode. Green frame: solved in the final state; red: not."
+    caption = "Start, middle and end of an episode; equal numbers are equal starts. Green frame: solved in the final state; red: not."
     return (
         f'<figure><img alt="{caption}" src="{_data_uri(path, "image/png")}"><figcaption>{caption}</figcaption></figure>'
     )
@@ -232,7 +232,9 @@ def _video(path: str | os.PathLike[str]) -> str:
     source = Path(path)
     large = source.stat().st_size > _EMBED_LIMIT
     address = escape(source.name, quote=True) if large else _data_uri(source, "video/mp4")
-    caption = "One row per policy, one column per start. The frame turns green or red when the episode is over."
+    caption = (
+        "One row per policy, one column per start, numbered. The frame turns green or red when the episode is over."
+    )
     return (
         f'<figure><video controls muted loop playsinline preload="metadata" src="{address}"></video>'
         f"<figcaption>{caption}</figcaption></figure>"
