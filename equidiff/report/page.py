@@ -222,7 +222,7 @@ def _command(what: str, line: str) -> str:
 
 
 def _figure(path: str | os.PathLike[str]) -> str:
-    caption = "Start, middle and end of an episode; equal numbers are equal starts. Green frame: solved in the final state; red: not."
+    caption = "Start, middle and end of an episode; equal numbers are equal starts. Green: solved in the final state."
     return (
         f'<figure><img alt="{caption}" src="{_data_uri(path, "image/png")}"><figcaption>{caption}</figcaption></figure>'
     )
