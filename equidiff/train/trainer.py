@@ -146,7 +146,7 @@ class Trainer:
             if self.valid is None
             else f"validation on {len(self.valid.lengths)} ({len(self.valid)} windows)"
         )
-        device = f"{accelerator.device}" + (f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else "")
+        device = accelerator.device.type + (f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else "")
         precision = "float32" if config.mixed_precision == "no" else config.mixed_precision
         threads = config.threads or torch.get_num_threads()
         return [
