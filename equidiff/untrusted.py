@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 __all__ = ["AllocationLimit", "UntrustedError", "parse_json", "parse_tree", "read_listed", "read_regular"]
 
 _LARGEST_TEXT = 16 * 2**20  # bytes of a manifest, spec or tree; real ones have a few thousand
+_DEEPEST = 64  # levels of a tree
 _LARGEST_INTEGER = 1_000_000  # in a policy tree: channels, steps
 _SPARE = 2**28  # elements that building a policy may use beyond its files (1 GiB of float32)
 
@@ -59,9 +60,10 @@ def read_regular(where: Path, name: str) -> bytes:
         raise UntrustedError(f"{where / name}: missing; the checkpoint is incomplete, copy it again") from None
     except OSError as error:
         raise UntrustedError(f"{where / name}: cannot be read ({error})") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UntrustedError(f"{where / name}: is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UntrustedError(f"{where / name}: is not a regular file")
         return file.read()
 
 
@@ -78,7 +80,11 @@ def parse_tree(content: bytes) -> dict[str, Any]:
     """A resolved config tree: plain YAML without anchors, tags, interpolations or absurd numbers."""
     _check_size(content)
     try:
+        depth = 0
         for event in yaml.parse(content, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise UntrustedError(f"is nested more than {_DEEPEST} deep")
             if isinstance(event, yaml.AliasEvent):
                 raise UntrustedError("contains YAML aliases, which can stand for any amount of memory")
         tree = yaml.safe_load(content)

@@ -345,7 +345,7 @@ def test_links_and_pipes(saved: Path, tmp_path: Path) -> None:
         load_policy(saved)
     (saved / "spec.json").unlink()
     (saved / "spec.json").mkdir()
-    with pytest.raises(CheckpointError, match="not a regular file|cannot be read"):
+    with pytest.raises(CheckpointError, match=r"not a regular file|cannot be read"):
         load_policy(saved)
     (saved / "spec.json").rmdir()
     (saved / "kept.json").write_bytes(content)
