@@ -80,7 +80,7 @@ class ConditionalUNet1D(nn.Module):
             below = length // factor * factor
             raise ValueError(
                 f"FibrewiseUNet: horizon.predict = {length} cannot be halved {len(widths) - 1} times; "
-                f"use {below} or {below + factor}, or fewer widths"
+                f"use {f'{below} or ' if below else ''}{below + factor}, or fewer widths"
             )
         if kernel % 2 == 0:
             raise ValueError(f"FibrewiseUNet: kernel must be odd to keep the length, got {kernel}")
