@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__}\nTasks: {known}")
         return 0 if arguments else 2
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end it in the same, orderly way
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it in the same, orderly way as Ctrl-C
     print("equidiff demo ...", end="", file=sys.stderr, flush=True)
     from equidiff.config import ConfigError
     from equidiff.demo.progress import heartbeat, say

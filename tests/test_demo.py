@@ -91,3 +91,25 @@ def test_the_whole_demo_for_real(tmp_path: Path) -> None:
     second = json.loads((tmp_path / "record.json").read_text())
     assert len(second["reused"]) == 4  # all but the evaluation whose note was damaged
     assert second["equivariant"]["outcomes"] == record["equivariant"]["outcomes"]
+
+
+def test_a_terminated_demo_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "configs" / "demo").mkdir(parents=True)
+    (tmp_path / "scripts").mkdir()
+    for name in ("scripts/demo.py", "configs/demo/lift.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "scripts" / "generate_demos.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    # as started in the background by a shell, which ignores SIGINT there
+    ignoring = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); del sys.argv[0]; "
+    ignoring += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", ignoring, "scripts/demo.py", "lift", f"out={tmp_path / 'out'}"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr:
+        for line in process.stderr:
+            if "begun" in line:
+                break
+        process.terminate()
+        rest = process.stderr.read()
+    assert process.wait() == 130
+    assert "to go on: python scripts/demo.py lift" in rest
