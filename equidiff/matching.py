@@ -21,7 +21,8 @@ def count_parameters(module: nn.Module) -> int:
 def match_width(build: Callable[[int], nn.Module], parameters: int, *, multiple: int = 1, largest: int = 16384) -> int:
     """The width at which `build(width)` has the number of parameters nearest to `parameters`.
 
-    Only multiples of `multiple` are tried; the number must grow with the width. ValueError if even `largest` is too small.
+    Only multiples of `multiple` are tried; the number must grow with the width. ValueError if even
+    `largest` is too small.
 
     >>> match_width(lambda width: nn.Linear(width, width, bias=False), 10_100)
     100
