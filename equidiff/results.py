@@ -96,14 +96,10 @@ class RolloutResult:
         derived = ("successes", "rollouts", "interval", "successes_any")
         missing = [name for name in names if not isinstance(tree, dict) or name not in tree]
         if missing:
-            raise ResultError(
-                f"{where}: has no {missing[0]!r}; expected the JSON that scripts/eval.py writes"
-            )
+            raise ResultError(f"{where}: has no {missing[0]!r}; expected the JSON that scripts/eval.py writes")
         lists = {name: tuple(tree[name]) for name in ("seeds", "success", "success_any", "steps")}
         details = {key: value for key, value in tree.items() if key not in (*names, *derived)}
-        return cls(
-            tree["task"], tree["checkpoint"], tree["policy"], **lists, wall_s=tree["wall_s"], details=details
-        )
+        return cls(tree["task"], tree["checkpoint"], tree["policy"], **lists, wall_s=tree["wall_s"], details=details)
 
 
 def compare(first: RolloutResult, second: RolloutResult) -> Paired:

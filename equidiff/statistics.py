@@ -29,9 +29,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
             f"clopper_pearson: expected 0 <= successes <= trials and trials >= 1, got {successes}/{trials}"
         )
     if not 0 < confidence < 1:
-        raise ValueError(
-            f"clopper_pearson: confidence must be between 0 and 1 (such as 0.95), got {confidence}"
-        )
+        raise ValueError(f"clopper_pearson: confidence must be between 0 and 1 (such as 0.95), got {confidence}")
     tail = (1 - confidence) / 2
     low, high = 0.0, 1.0
     if successes > 0:  # P(X >= k | p) = 1 - P(X <= k - 1 | p) grows with p
@@ -106,13 +104,9 @@ class Paired:
 def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     """Table of two outcome lists, element i of both from the same episode. Raises ValueError if lengths differ."""
     if len(first) != len(second):
-        raise ValueError(
-            f"paired: outcomes of the same episodes are needed, got {len(first)} and {len(second)}"
-        )
+        raise ValueError(f"paired: outcomes of the same episodes are needed, got {len(first)} and {len(second)}")
     pairs = [(bool(a), bool(b)) for a, b in zip(first, second, strict=True)]
-    return Paired(
-        *(pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False)))
-    )
+    return Paired(*(pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))))
 
 
 def _upper_tail(k: int, n: int, p: float) -> float:
@@ -121,10 +115,7 @@ def _upper_tail(k: int, n: int, p: float) -> float:
         return float(p >= 1.0 or k <= 0)
     log_p, log_q = math.log(p), math.log1p(-p)
     norm = math.lgamma(n + 1)
-    terms = (
-        norm - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q
-        for i in range(k, n + 1)
-    )
+    terms = (norm - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q for i in range(k, n + 1))
     return math.fsum(math.exp(term) for term in terms)
 
 

@@ -118,7 +118,7 @@ def _check_values(tree: Any) -> None:
         raise UntrustedError(f"contains the number {tree}; at most {_LARGEST_INTEGER} is expected")
 
 
-class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class AllocationLimit(TorchDispatchMode):
     """Refuses to create tensors of more elements in all than `stored` ones and a fixed reserve account for.
 
     The check comes before the memory is reserved, so that a tree that asks for a thousand times the
@@ -126,7 +126,7 @@ class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, stored: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.limit, self.used = 8 * stored + _SPARE, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

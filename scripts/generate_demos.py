@@ -33,7 +33,11 @@ def main(config: DictConfig) -> None:
         workers=config.workers,
         valid_fraction=config.valid_fraction,
     )
-    expert = f"; the expert solved {report.solved} of {report.tried} episodes" if report.tried else ", nothing was left to do"
+    expert = (
+        f"; the expert solved {report.solved} of {report.tried} episodes"
+        if report.tried
+        else ", nothing was left to do"
+    )
     print(f"{report.path}: {report.written} demonstrations{expert}")
 
 

@@ -84,7 +84,11 @@ def main(config: DictConfig) -> int:
         extra={"task": task, "control": control, "command": shlex.join(["python", *sys.argv])},
         settings=tree,
     )
-    result = trainer.run(resume=config.resume)
+    try:
+        result = trainer.run(resume=config.resume)
+    finally:
+        if evaluator is not None:
+            evaluator.close()
     if trainer.accelerator.is_main_process:
         print(result.sentence(), flush=True)
     return 0 if result.signal is None else 128 + result.signal

@@ -40,7 +40,8 @@ def test_interval_contains_the_rate_and_mirrors(case: tuple[int, int]) -> None:
     mirrored = clopper_pearson(trials - successes, trials)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-9)
     wider = clopper_pearson(successes, trials, 0.99)
-    assert wider[0] <= low and high <= wider[1]
+    assert wider[0] <= low
+    assert high <= wider[1]
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, 0)])
@@ -63,9 +64,7 @@ def test_impossible_counts_are_refused(successes: int, trials: int) -> None:
         (4, 4, 1.0),
     ],
 )
-def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(
-    only_first: int, only_second: int, p: float
-) -> None:
+def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(only_first: int, only_second: int, p: float) -> None:
     assert mcnemar_exact(only_first, only_second) == pytest.approx(p, rel=1e-12)
     assert mcnemar_exact(only_second, only_first) == pytest.approx(p, rel=1e-12)
 

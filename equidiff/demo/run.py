@@ -154,7 +154,7 @@ class Demo:
                     if self._reusable(stage, f"training of {label!r}") and trained.checkpoint.is_dir():
                         continue
                     stage.begin(s.fresh)
-                    again = ("resume=true",) if (stage.folder / "checkpoints" / "last").is_dir() else ()
+                    again = ("resume=true",) if (stage.folder / "checkpoints").is_dir() else ()
                     todo.append((trained, Training(label, stage.folder, _python((*command, *again)), s.steps)))
             if todo:
                 together = min(s.parallel, len(todo))

@@ -33,7 +33,7 @@ class Lift(nn.Module):
         self.register_buffer("rho", _turns(irreps, symmetry).to(self.weight), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         self.rho = _turns(self.irreps, self.symmetry).to(self.rho)
         return self
 
@@ -68,7 +68,7 @@ class Project(nn.Module):
         self.register_buffer("free", torch.tensor(free, dtype=torch.long), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         self.rho = _turns(self.irreps, self.symmetry).to(self.rho)
         return self
 

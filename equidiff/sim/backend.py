@@ -46,7 +46,7 @@ def load_robosuite() -> ModuleType:
         raise SimulatorError("the simulator is not installed: make setup, or pip install 'equidiff[sim]'")
     with _quiet():
         import robosuite
-    return robosuite  # type: ignore[no-any-return]
+    return robosuite
 
 
 @cache
@@ -56,14 +56,15 @@ def load_mimicgen() -> ModuleType:
     # the package of that name on the index has no environments
     if importlib.util.find_spec("mimicgen") is None or importlib.util.find_spec("mimicgen.envs") is None:
         raise SimulatorError(
-            f"this task needs the NVlabs mimicgen package (the one of that name on the index is another): {MIMICGEN_INSTALL}"
+            "this task needs the NVlabs mimicgen package (the one of that name on the index is another): "
+            + MIMICGEN_INSTALL
         )
     with _quiet():
         import mimicgen
-    return mimicgen  # type: ignore[no-any-return]
+    return mimicgen
 
 
-class _quiet:  # noqa: N801 - used like a function
+class _quiet:
     """Hides import-time advice about macro files and the like; errors still pass."""
 
     def __enter__(self) -> None:

@@ -64,7 +64,10 @@ def demonstrate(env: TaskEnv, seed: int) -> Demonstration:
     env.reset(seed=seed)
     expert = make_expert(env)
     observation, model_file = env.observe(), env.model_xml
-    states, actions, targets, observations = [], [], [], []
+    states: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    observations: list[dict[str, np.ndarray]] = []
     while len(actions) < env.task.horizon and (target := expert()) is not None:
         states.append(env.state)
         observations.append(observation)
@@ -74,9 +77,7 @@ def demonstrate(env: TaskEnv, seed: int) -> Demonstration:
         actions.append(action)
         targets.append(np.concatenate([position, matrix_to_rotvec(rotation), [target.grip]]))
     obs = {key: np.stack([step[key] for step in observations]) for key in observations[0]}
-    return Demonstration(
-        seed, env.success, np.stack(states), np.stack(actions), np.stack(targets), obs, model_file
-    )
+    return Demonstration(seed, env.success, np.stack(states), np.stack(actions), np.stack(targets), obs, model_file)
 
 
 def generate(
@@ -102,13 +103,17 @@ def generate(
     with DemoWriter(Path(out), env_arguments(described, "relative"), attributes) as writer:
         written = len(writer.seeds_done)
         begin = max((s + 1 for s in writer.seeds_done), default=seed)
-        with tqdm(total=n, initial=min(n, written), desc=f"demonstrations of {described.name}", unit="demo", disable=not progress) as bar:
+        with tqdm(
+            total=n,
+            initial=min(n, written),
+            desc=f"demonstrations of {described.name}",
+            unit="demo",
+            disable=not progress,
+        ) as bar:
             for demo in _episodes(described, begin, workers) if written < n else ():
                 tried += 1
                 if demo.success:
-                    writer.add(
-                        demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file
-                    )
+                    writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
                     solved += 1
                     bar.update()
                 bar.set_postfix(expert=f"{solved}/{tried}")
@@ -153,7 +158,7 @@ _env: TaskEnv | None = None
 
 
 def _prepare(task: Task) -> None:
-    global _env  # noqa: PLW0603 - one environment for the life of a worker process
+    global _env
     _env = make_env(task, "relative")
 
 

@@ -51,7 +51,9 @@ _CONTROLLER = {
 def env_arguments(task: Task, control: str = "relative") -> dict[str, Any]:
     """robomimic's `env_args` of a task: {"env_name", "env_version", "type", "env_kwargs"}."""
     if control not in CONTROLS:
-        raise ValueError(f"control: expected 'absolute' or 'relative', got {control!r}{did_you_mean(control, CONTROLS)}")
+        raise ValueError(
+            f"control: expected 'absolute' or 'relative', got {control!r}{did_you_mean(control, CONTROLS)}"
+        )
     return {
         "env_name": task.env,
         "env_version": load_robosuite().__version__,
@@ -94,7 +96,7 @@ def make_env_from_args(
     return TaskEnv(described, arguments, physics)
 
 
-class TaskEnv(gymnasium.Env):  # type: ignore[misc]
+class TaskEnv(gymnasium.Env):
     """Observations of poses, actions of 7 values, success in `info`. `rest_yaw`: gripper's in the standard pose.
 
     Observations (float32, world frame, metres, quaternions xyzw): robot0_eef_pos (3),
@@ -280,7 +282,8 @@ class TaskEnv(gymnasium.Env):  # type: ignore[misc]
             known = env.sim.model.body_names
             if thing.body not in known:
                 raise SimulatorError(
-                    f"task.objects.{name}.body: {self.task.env} has no body {thing.body!r}{did_you_mean(thing.body, known)}"
+                    f"task.objects.{name}.body: {self.task.env} has no body {thing.body!r}"
+                    + did_you_mean(thing.body, known)
                 )
             body = env.sim.model.body_name2id(thing.body)
             joint = int(self.model.body_jntadr[body])
@@ -322,7 +325,7 @@ class TaskEnv(gymnasium.Env):  # type: ignore[misc]
         controller.reset_goal()
 
 
-class _seeded:  # noqa: N801 - used like a function
+class _seeded:
     """robosuite draws from the global generators: seed them, and give them back as they were."""
 
     def __init__(self, seed: int) -> None:

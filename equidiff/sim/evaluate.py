@@ -89,7 +89,9 @@ def evaluate_checkpoint(
     with Rollouts(
         make, horizon=steps, workers=workers, batch=min(batch, n), stop_on_success=stop_on_success
     ) as rollouts:
-        episodes = rollouts.run(policy, seeds, footage=footage, film=seeds[:film], label=label or f"rollouts of {task.name}")
+        episodes = rollouts.run(
+            policy, seeds, footage=footage, film=seeds[:film], label=label or f"rollouts of {task.name}"
+        )
     result = summarise(
         episodes,
         task=task.name,

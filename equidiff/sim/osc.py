@@ -20,7 +20,7 @@ _V, _M = "f8[::1]", "f8[:,::1]"
 _SIGNATURE = f"{_V}({_M},{_M},{_M},{_V},i8[::1],{_V},{_V},{_V},{_M},{_V},{_M},{_V},{_V},{_V},{_V},{_V})"
 
 
-@njit(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
+@njit(_SIGNATURE, cache=True)
 def osc_torques(
     mass: np.ndarray,
     jacp: np.ndarray,

@@ -42,7 +42,7 @@ def prepare_states(
     try:
         with h5py.File(source, "r") as given, h5py.File(temporary, "w") as made:
             _prepare(given, made, described, source, progress)
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise DataError(f"{source}: cannot be read or {target} cannot be written ({error})") from error
     finally:
@@ -73,7 +73,8 @@ def _prepare(given: h5py.File, made: h5py.File, task: Task, path: Path, progress
     env_args = json.loads(given["data"].attrs["env_args"])
     if env_args["env_name"] != task.env:
         raise DataError(
-            f"{path}: was made in {env_args['env_name']!r}, but task={task.name} is {task.env!r}; choose the task of the data"
+            f"{path}: was made in {env_args['env_name']!r}, but task={task.name} is {task.env!r}; "
+            "choose the task of the data"
         )
     names = sorted(given["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
     env = make_env_from_args(env_args, task)
@@ -83,7 +84,9 @@ def _prepare(given: h5py.File, made: h5py.File, task: Task, path: Path, progress
             demo = given[f"data/{name}"]
             for key in ("states", "actions"):
                 if key not in demo:
-                    raise DataError(f"{path}: {name} has no {key!r}{did_you_mean(key, list(demo))}; observations are made from it")
+                    raise DataError(
+                        f"{path}: {name} has no {key!r}{did_you_mean(key, list(demo))}; observations are made from it"
+                    )
             model_file = str(demo.attrs["model_file"])
             if model_file != loaded:
                 env.load_model(model_file)

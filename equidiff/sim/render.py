@@ -34,7 +34,9 @@ class Camera:
         """(height, width, 3) uint8 of the state in `data`, seen from a camera of the model."""
         names = [self._drawn.camera(i).name for i in range(self._drawn.ncam)]
         if camera not in names:
-            raise ValueError(f"camera {camera!r} does not exist{did_you_mean(camera, names)} There are: {', '.join(names)}")
+            raise ValueError(
+                f"camera {camera!r} does not exist{did_you_mean(camera, names)} There are: {', '.join(names)}"
+            )
         self._drawn.body_pos[:], self._drawn.body_quat[:] = self.model.body_pos, self.model.body_quat
         self._renderer.update_scene(data, camera, self._options)
         return np.array(self._renderer.render())

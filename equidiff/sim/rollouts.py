@@ -205,9 +205,7 @@ def summarise(
 
 
 def _episode(answer: Finished) -> Episode:
-    return Episode(
-        answer.seed, answer.success, answer.success_any, answer.steps, answer.busy_s, answer.frames
-    )
+    return Episode(answer.seed, answer.success, answer.success_any, answer.steps, answer.busy_s, answer.frames)
 
 
 def _device(policy: Policy) -> torch.device:

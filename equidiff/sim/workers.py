@@ -140,9 +140,7 @@ class WorkerPool:
         timeout: float = 600.0,
     ) -> None:
         if workers < 1 or slots < 1:
-            raise ValueError(
-                f"WorkerPool: expected workers >= 1 and slots >= 1, got workers={workers}, slots={slots}"
-            )
+            raise ValueError(f"WorkerPool: expected workers >= 1 and slots >= 1, got workers={workers}, slots={slots}")
         self.slots, self.timeout = slots, timeout
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
@@ -304,11 +302,7 @@ def _execute(env: Environment, episode: _Episode, actions: np.ndarray, limits: _
 
 def _film(env: Environment, episode: _Episode, last: bool) -> None:
     footage = episode.footage
-    if (
-        footage is None
-        or not (last or episode.steps % footage.every == 0)
-        or episode.last_frame == episode.steps
-    ):
+    if footage is None or not (last or episode.steps % footage.every == 0) or episode.last_frame == episode.steps:
         return
     episode.frames.append(env.render_frame(footage.camera, footage.width, footage.height))
     episode.last_frame = episode.steps
@@ -320,6 +314,4 @@ def _answer(slot: int, episode: _Episode) -> Ready | Finished:
         history = {key: np.stack([step[key] for step in episode.history]) for key in keys}
         return Ready(slot, episode.seed, history)
     frames = np.stack(episode.frames) if episode.frames else None
-    return Finished(
-        slot, episode.seed, episode.success, episode.success_any, episode.steps, episode.busy_s, frames
-    )
+    return Finished(slot, episode.seed, episode.success, episode.success_any, episode.steps, episode.busy_s, frames)

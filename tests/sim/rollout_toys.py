@@ -12,9 +12,7 @@ import numpy as np
 class PointEnv:
     """A point that has to be at the goal; the same seed always gives the same start and goal."""
 
-    def __init__(
-        self, crash_at: int | None = None, die_at: int | None = None, sleep_at: int | None = None
-    ) -> None:
+    def __init__(self, crash_at: int | None = None, die_at: int | None = None, sleep_at: int | None = None) -> None:
         self.crash_at, self.die_at, self.sleep_at = crash_at, die_at, sleep_at
         self.seed, self.steps = -1, 0
 

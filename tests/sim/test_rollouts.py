@@ -45,9 +45,7 @@ class SeekPolicy(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         raise NotImplementedError
 
-    def act(
-        self, obs: Mapping[str, Tensor], noise: Tensor | None = None, generator: Generators = None
-    ) -> ActionChunk:
+    def act(self, obs: Mapping[str, Tensor], noise: Tensor | None = None, generator: Generators = None) -> ActionChunk:
         self.spec.check_observation(obs)
         assert isinstance(generator, Sequence)
         assert not self.training
@@ -63,9 +61,7 @@ class SeekPolicy(nn.Module):
 class LostPolicy(SeekPolicy):
     """Gives NaN."""
 
-    def act(
-        self, obs: Mapping[str, Tensor], noise: Tensor | None = None, generator: Generators = None
-    ) -> ActionChunk:
+    def act(self, obs: Mapping[str, Tensor], noise: Tensor | None = None, generator: Generators = None) -> ActionChunk:
         chunk = super().act(obs, noise, generator)
         return ActionChunk(chunk.action * torch.nan, chunk.predicted)
 

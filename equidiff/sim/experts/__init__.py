@@ -28,6 +28,6 @@ def make_expert(env: Any) -> Expert:
     if name not in EXPERTS:
         raise ConfigError(
             f"task.expert: {env.task.name} has {name!r}{did_you_mean(str(name), EXPERTS)} "
-            f"Scripted experts: {', '.join(EXPERTS)}. For other tasks generate demonstrations with MimicGen or use a file."
+            f"Scripted experts: {', '.join(EXPERTS)}. For other tasks use a file of demonstrations."
         )
     return EXPERTS[name](env)

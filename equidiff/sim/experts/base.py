@@ -72,7 +72,12 @@ class Expert(ABC):
         return rotation_z(yaw) @ np.diag([1.0, -1.0, -1.0])
 
     def towards(
-        self, position: np.ndarray, rotation: np.ndarray, grip: float, step: float | None = None, turn: float | None = None
+        self,
+        position: np.ndarray,
+        rotation: np.ndarray,
+        grip: float,
+        step: float | None = None,
+        turn: float | None = None,
     ) -> Target:
         """One step towards a pose, no longer than `step` and `turn`."""
         here, turned = self.eef

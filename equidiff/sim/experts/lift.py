@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class LiftExpert(Expert):
         yield from self.hold(self.pause, lifted, rotation, CLOSED)
 
 
-def pick_cube(expert: Expert, name: str) -> Iterator[Target]:
+def pick_cube(expert: Expert, name: str) -> Generator[Target, None, np.ndarray]:
     """Above the cube, fingers along its nearest side, down, close. Returns the gripper's rotation."""
     yaw = expert.nearest_yaw(square_yaw(expert.pose(name)[1]), np.pi / 2)
     rotation = expert.facing(yaw)

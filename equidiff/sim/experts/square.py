@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -55,7 +56,8 @@ class SquareExpert(Expert):
         yield from self.go(lambda: over(table + _CARRY), rotation, CLOSED, within=0.02, turned=0.08, steps=200)
         for height, within in ((table + 0.17, 0.003), (table + _INSERT + 0.005, 0.002)):
             rotation = self._aligned(peg_rotation)
-            yield from self.go(lambda h=height: over(h), rotation, CLOSED, within=within, turned=0.02, steps=60, step=0.02)
+            goal = functools.partial(over, height)
+            yield from self.go(goal, rotation, CLOSED, within=within, turned=0.02, steps=60, step=0.02)
         for _ in range(90):
             nut = self.pose("nut")[0]
             if nut[2] < table + _SEATED:

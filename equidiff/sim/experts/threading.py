@@ -21,8 +21,8 @@ class ThreadingExpert(Expert):
     def script(self) -> Iterator[Target]:
         parts = self.env.env.tripod.num_ring_geoms
         ring = np.mean([self.geom(f"tripod_obj_ring_{i}")[0] for i in range(parts)], axis=0)
-        hole = self.geom("tripod_obj_ring_0")[1][:, 0] * [1, 1, 0]
-        hole /= np.linalg.norm(hole)
+        hole = self.geom("tripod_obj_ring_0")[1][:, 0] * np.array([1.0, 1.0, 0.0])
+        hole = hole / np.linalg.norm(hole)
         hole_yaw = float(np.arctan2(hole[1], hole[0]))
         needle_yaw = self._needle_yaw()
         grasp, turn = choose_turns(
