@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ load_robosuite()
 import mujoco  # noqa: E402 - after the backend was chosen
 
 from equidiff.config import did_you_mean  # noqa: E402
-from equidiff.sim.kinematics import matrix_to_quat, rotation_z, solve_ik, yaw_of  # noqa: E402
+from equidiff.sim.kinematics import matrix_to_quat, matrix_to_rotvec, rotation_z, solve_ik, yaw_of  # noqa: E402
 from equidiff.sim.physics import goal_of, make_physics  # noqa: E402
 from equidiff.sim.placement import sample_objects, sample_start  # noqa: E402
 from equidiff.sim.render import Camera  # noqa: E402
@@ -206,10 +207,6 @@ class TaskEnv(gymnasium.Env):
     @property
     def model_xml(self) -> str:
         """The scene of this episode as XML, fixed objects at their places."""
-        if self.task.placement is None:
-            return str(self.env.sim.model.get_xml())
-        import xml.etree.ElementTree as ElementTree
-
         # get_xml() of a compiled model is global in MuJoCo (the last one compiled): use the source tree
         root = ElementTree.fromstring(self.env.model.get_xml())
         moved = {thing.body for name, thing in self.task.objects.items() if self._joints[name] is None}
@@ -252,8 +249,6 @@ class TaskEnv(gymnasium.Env):
 
     def relative_action(self, position: np.ndarray, rotation: np.ndarray, grip: float) -> np.ndarray:
         """The OSC_POSE delta (7,), cut to [-1, 1], that asks for this target from the current pose."""
-        from equidiff.sim.kinematics import matrix_to_rotvec
-
         here, turned = self.eef
         limit = np.asarray(self.env.robots[0].controller.output_max)
         delta = np.concatenate([position - here, matrix_to_rotvec(rotation @ turned.T)]) / limit

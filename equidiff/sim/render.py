@@ -43,4 +43,6 @@ class Camera:
 
     def close(self) -> None:
         """Free the GL context."""
-        self._renderer.close()
+        if hasattr(self._renderer, "close"):  # before mujoco 3 it goes with the renderer
+            self._renderer.close()
+        del self._renderer

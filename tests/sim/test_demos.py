@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("robosuite", reason="the simulator is not installed (extra sim)")
+if importlib.util.find_spec("robosuite") is None:  # importing it here would come before torch
+    pytest.skip("the simulator is not installed (extra sim)", allow_module_level=True)
 import h5py
 
 from equidiff.config import ConfigError
