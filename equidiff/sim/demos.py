@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from equidiff.sim.kinematics import matrix_to_rotvec
 from equidiff.sim.task import Task
 from equidiff.sim.workers import one_thread
 
-__all__ = ["Demonstration", "GenerationError", "Report", "demonstrate", "generate"]
+__all__ = ["Demonstration", "GenerationError", "Report", "demonstrate", "episodes", "generate"]
 
 
 class GenerationError(RuntimeError):
@@ -103,14 +106,17 @@ def generate(
     with DemoWriter(Path(out), env_arguments(described, "relative"), attributes) as writer:
         written = len(writer.seeds_done)
         begin = max((s + 1 for s in writer.seeds_done), default=seed)
-        with tqdm(
-            total=n,
-            initial=min(n, written),
-            desc=f"demonstrations of {described.name}",
-            unit="demo",
-            disable=not progress,
-        ) as bar:
-            for demo in _episodes(described, begin, workers) if written < n else ():
+        with (
+            episodes(described, begin, workers if written < n else 0) as demonstrations,
+            tqdm(
+                total=n,
+                initial=min(n, written),
+                desc=f"demonstrations of {described.name}",
+                unit="demo",
+                disable=not progress,
+            ) as bar,
+        ):
+            for demo in demonstrations:
                 tried += 1
                 if demo.success:
                     writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
@@ -128,30 +134,38 @@ def generate(
     return Report(Path(out), written + solved, tried, solved)
 
 
-def _episodes(task: Task, first: int, workers: int) -> Iterator[Demonstration]:
-    """Episodes of the seeds from `first` on, in their order."""
-    if workers == 1:
+@contextmanager
+def episodes(task: Task, first: int, workers: int) -> Iterator[Iterator[Demonstration]]:
+    """The expert's episodes of the seeds from `first` on, in their order; no end, or none at all with workers=0.
+
+    Leaving the context ends the worker processes. Raises GenerationError if one dies.
+    """
+    if workers == 0:
+        yield iter(())
+    elif workers == 1:
         env = make_env(task, "relative")
         try:
-            seed = first
-            while True:
-                yield demonstrate(env, seed)
-                seed += 1
+            yield (demonstrate(env, seed) for seed in itertools.count(first))
         finally:
             env.close()
-    with one_thread():
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (task,))
-        waiting: list[Future[Demonstration]] = [pool.submit(_run, first + i) for i in range(workers + 1)]
-    seed = first + len(waiting)
-    try:
-        while True:
-            yield waiting.pop(0).result()
-            waiting.append(pool.submit(_run, seed))
-            seed += 1
-    except BrokenProcessPool as error:
-        raise GenerationError(f"a worker died near seed {seed}; run with workers=1 to see why") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    else:
+        with one_thread():
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (task,))
+            waiting = deque(pool.submit(_run, first + i) for i in range(workers + 1))
+        try:
+            yield _in_order(pool, waiting, first)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, waiting: deque[Future[Demonstration]], first: int) -> Iterator[Demonstration]:
+    for seed in itertools.count(first):
+        try:
+            demo = waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise GenerationError(f"a worker died near seed {seed}; run with workers=1 to see why") from error
+        waiting.append(pool.submit(_run, seed + len(waiting) + 1))
+        yield demo
 
 
 _env: TaskEnv | None = None

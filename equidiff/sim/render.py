@@ -16,13 +16,15 @@ __all__ = ["Camera"]
 class Camera:
     """Renders one model at one size. Physics is untouched: the renderer works on a copy of the model.
 
-    Mirroring materials are drawn dull, which halves the time (scripts/bench_physics.py) and changes no shape.
+    dull: draw mirroring materials without mirroring, which takes less time (scripts/bench_physics.py) and
+    changes no shape.
     """
 
-    def __init__(self, model: Any, width: int, height: int) -> None:
+    def __init__(self, model: Any, width: int, height: int, dull: bool = True) -> None:
         self.model = model
         drawn = copy.copy(model)
-        drawn.mat_reflectance[:] = 0
+        if dull:
+            drawn.mat_reflectance[:] = 0
         drawn.vis.global_.offwidth, drawn.vis.global_.offheight = width, height
         self._drawn = drawn
         self._renderer = mujoco.Renderer(drawn, height, width)
