@@ -1,7 +1,7 @@
 """Time of a control step and of a picture, fast against robosuite's own, interleaved in one run.
 
     python scripts/bench_physics.py
-    python scripts/bench_physics.py task=stack steps=200 record=docs/results/physics.json
+    python scripts/bench_physics.py task=stack steps=200 record=docs/measurements/physics.json
 
 The same actions are executed by both, so the largest difference of the joint positions is printed as
 well. A picture is timed as drawn here (mirrors dull) and with the model's own materials.

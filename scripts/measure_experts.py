@@ -1,7 +1,7 @@
 """Success rate of the scripted experts: episodes solved in their final state, with exact intervals.
 
     python scripts/measure_experts.py
-    python scripts/measure_experts.py tasks='[lift,stack_d1]' n=200 record=docs/results/experts.json
+    python scripts/measure_experts.py tasks='[lift,stack_d1]' n=200 record=docs/measurements/experts.json
 
 Tasks whose simulator is missing are named and left out.
 """

@@ -4,7 +4,8 @@
     python scripts/train.py data.path=demos.hdf5 experiment=state_plain run_dir=outputs/plain
     python scripts/train.py data.path=demos.hdf5 run_dir=outputs/run resume=true      # go on after a stop or a kill
     python scripts/train.py data.path=demos.hdf5 trainer.max_steps=20000 logger=wandb
-    accelerate launch --num_processes 4 scripts/train.py data.path=demos.hdf5 run_dir=outputs/run
+    accelerate launch --num_processes 4 scripts/train.py data.path=demos.hdf5 run_dir=outputs/run       # 4 GPUs
+    torchrun --standalone --nproc_per_node 2 scripts/train.py data.path=demos.hdf5 run_dir=outputs/run  # 2 processors
 
 Writes to run_dir (default outputs/train/<date>_<time>):
 

@@ -1,19 +1,28 @@
 """Write the recorded results into the documentation, so that no number is typed by hand.
 
-python scripts/update_results.py            # docs/results/*.json -> docs/results.md, README.md, docs/images
+python scripts/update_results.py            # docs/{results,measurements}/*.json -> docs and README.md
 python scripts/update_results.py --check    # exit status 1 if something is not up to date
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
-from equidiff.report.recorded import markdown_overview, markdown_study, read_record, replace_block
+from equidiff.report.recorded import (
+    markdown_experts,
+    markdown_overview,
+    markdown_physics,
+    markdown_study,
+    read_record,
+    replace_block,
+)
 from equidiff.report.svg import Bar, standalone, success_bars
 from equidiff.results import ResultError
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASUREMENTS = {"experts": markdown_experts, "physics": markdown_physics}
 NOTHING = "No result is recorded yet."
 
 
@@ -25,6 +34,10 @@ def contents(root: Path) -> dict[Path, str]:
     overview = markdown_overview(list(records.values())) if records else NOTHING
     results, readme = docs / "results.md", root / "README.md"
     files[results] = replace_block(results.read_text(), "overview", overview)
+    for name, markdown in MEASUREMENTS.items():
+        file = docs / "measurements" / f"{name}.json"
+        text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
+        files[results] = replace_block(files[results], name, text)
     files[readme] = readme.read_text()
     for page, folder in ((results, "images"), (readme, "docs/images")):
         text, picture = "", docs / "images" / "demo.png"

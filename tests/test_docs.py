@@ -116,6 +116,10 @@ def test_recorded_results_fill_the_pages(tmp_path: Path) -> None:
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "docs" / "results").mkdir()
     (tmp_path / "docs" / "results" / "demo.json").write_text(json.dumps(record()))
+    (tmp_path / "docs" / "measurements").mkdir()
+    row = {"successes": 49, "episodes": 50, "interval": [0.89, 0.999], "mean_steps": 77.9}
+    experts = {"date": "2026-01-01", "command": "measure", "experts": {"lift": row}}
+    (tmp_path / "docs" / "measurements" / "experts.json").write_text(json.dumps(experts))
     files = {str(path.relative_to(tmp_path)): text for path, text in contents(tmp_path).items()}
     assert set(files) == {"README.md", "docs/results.md", "docs/images/demo.svg"}
     assert "| **Equivariant** | 4/4 | 40–100 % |  | 1,000 |" in files["README.md"]
@@ -123,6 +127,8 @@ def test_recorded_results_fill_the_pages(tmp_path: Path) -> None:
     assert "10 minutes in all" in files["README.md"]
     assert "demo.png" not in files["README.md"]  # not before the picture exists
     assert "| lift | 5 | Plain | 2/4 |" in files["docs/results.md"]
+    assert "| lift | 49/50 | 89–100 % | 78 |" in files["docs/results.md"]
+    assert "<!-- physics:begin -->\nNo result is recorded yet." in files["docs/results.md"]
     assert "prefers-color-scheme" in files["docs/images/demo.svg"]
 
 

@@ -11,7 +11,14 @@ from typing import Any
 from equidiff.report.study import Entrant, Run, Study, format_p, headline
 from equidiff.results import ResultError, RolloutResult
 
-__all__ = ["markdown_overview", "markdown_study", "read_record", "replace_block"]
+__all__ = [
+    "markdown_experts",
+    "markdown_overview",
+    "markdown_physics",
+    "markdown_study",
+    "read_record",
+    "replace_block",
+]
 
 _NEEDED = ("task", "demonstrations", "steps", "training_seeds", "seeds", "command", "date", "cpu")
 
@@ -87,6 +94,34 @@ def markdown_overview(records: Sequence[tuple[Study, Mapping[str, Any]]]) -> str
             )
     header = ["task", "demonstrations", "policy", "solved", "95 % interval", "each training, %", "command"]
     return _table(header, rows, "lrlrrll")
+
+
+def markdown_experts(record: Mapping[str, Any]) -> str:
+    """Table of what scripts/measure_experts.py recorded."""
+    rows = []
+    for task, row in record["experts"].items():
+        low, high = row["interval"]
+        rows.append(
+            [
+                task,
+                f"{row['successes']}/{row['episodes']}",
+                f"{100 * low:.0f}–{100 * high:.0f} %",
+                f"{row['mean_steps']:.0f}",
+            ]
+        )
+    table = _table(["task", "solved", "95 % interval", "control steps"], rows, "lrrr")
+    return f"{table}\n\n{record['date']}: `{record['command']}`"
+
+
+def markdown_physics(record: Mapping[str, Any]) -> str:
+    """Sentence with what scripts/bench_physics.py recorded."""
+    step, picture = record["step_ms"], record["picture_ms"]
+    return (
+        f"On {record['cores']} cores, a control step of {record['task']} takes {step['fast']:.1f} ms instead of "
+        f"{step['robosuite']:.1f} ms ({record['step_speedup']:.1f} times faster; largest difference of any joint "
+        f"position or velocity {record['largest_state_difference']:.0e}), a picture of 84 × 84 pixels "
+        f"{picture['dull']:.0f} ms instead of {picture['shiny']:.0f} ms: `{record['command']}`"
+    )
 
 
 def replace_block(text: str, name: str, content: str) -> str:
