@@ -248,6 +248,13 @@ def test_bad_task_configs(change: dict[str, Any], message: str) -> None:
         Task.from_config({**config("lift"), **change})
 
 
+@pytest.mark.filterwarnings("ignore:.*WARN.*")  # advice about unbounded boxes, which poses in metres are
+def test_gymnasium_finds_no_fault(lift: TaskEnv) -> None:
+    from gymnasium.utils.env_checker import check_env
+
+    check_env(lift, skip_render_check=True, skip_close_check=True)
+
+
 def test_bad_actions_and_controls(lift: TaskEnv) -> None:
     lift.reset(seed=0)
     for action in (np.zeros(6), np.full(7, np.nan)):
