@@ -23,7 +23,7 @@ setup: $(STAMP)
 
 $(STAMP): $(NEEDS)
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] < (3, 13); sys.exit(0 if ok else "equidiff needs Python 3.11 or 3.12, $(PYTHON) is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || sh scripts/make_venv.sh $(PYTHON) $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --python $(BIN)/python ./requirements/stubs/* -e '.[$(EXTRAS)]' -c requirements/constraints.txt
 	@touch $(STAMP)
