@@ -53,8 +53,10 @@ def load_robosuite() -> ModuleType:
 def load_mimicgen() -> ModuleType:
     """The NVlabs mimicgen package, whose import registers its environments with robosuite."""
     load_robosuite()
-    # the package of that name on the index has no environments
-    if importlib.util.find_spec("mimicgen") is None or importlib.util.find_spec("mimicgen.envs") is None:
+    with _quiet():  # looking for the submodule already imports the package
+        # the package of that name on the index has no environments
+        there = importlib.util.find_spec("mimicgen") and importlib.util.find_spec("mimicgen.envs")
+    if not there:
         raise SimulatorError(
             "this task needs the NVlabs mimicgen package (the one of that name on the index is another): "
             + MIMICGEN_INSTALL

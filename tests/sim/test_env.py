@@ -286,6 +286,17 @@ def test_importing_the_simulator_first_does_not_crash_what_torch_loads_late() ->
     assert "WARNING" not in done.stdout + done.stderr
 
 
+@pytest.mark.mimicgen
+def test_mimicgen_loads_quietly() -> None:
+    try:
+        load_mimicgen()
+    except SimulatorError as error:
+        pytest.skip(str(error))
+    program = "from equidiff.sim.backend import load_mimicgen; load_mimicgen(); print('fine')"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from equidiff.sim import backend
 
