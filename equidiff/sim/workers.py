@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import traceback
 from collections import deque
@@ -21,7 +22,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 import numpy as np
-import torch  # before the simulator: OSMesa and torch clash the other way round
 
 __all__ = ["Environment", "Finished", "Footage", "Ready", "RolloutError", "WorkerPool", "one_thread"]
 
@@ -249,7 +249,6 @@ def one_thread() -> Iterator[None]:
 def _work(connection: Connection, make_env: Callable[[], Environment], limits: _Limits) -> None:
     """Main loop of a worker: ends when the connection closes, whatever happened to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    torch.set_num_threads(1)
     environments: dict[int, Environment] = {}
     episodes: dict[int, _Episode] = {}
     seed: int | None = None
@@ -260,6 +259,7 @@ def _work(connection: Connection, make_env: Callable[[], Environment], limits: _
                 seed = None
                 if message.slot not in environments:
                     environments[message.slot] = make_env()
+                    _no_threads()
                 seed = message.seed
                 episodes[message.slot] = _begin(environments[message.slot], message, limits)
             else:
@@ -272,6 +272,12 @@ def _work(connection: Connection, make_env: Callable[[], Environment], limits: _
     except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
         with contextlib.suppress(OSError):  # the parent may be gone
             connection.send(_Failed(seed, traceback.format_exc()))
+
+
+def _no_threads() -> None:
+    """The cores belong to the other workers. torch is not imported for it: that takes seconds."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _begin(env: Environment, message: _Start, limits: _Limits) -> _Episode:
