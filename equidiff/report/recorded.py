@@ -115,11 +115,11 @@ def markdown_experts(record: Mapping[str, Any]) -> str:
 
 def markdown_physics(record: Mapping[str, Any]) -> str:
     """Sentence with what scripts/bench_physics.py recorded."""
-    step, picture = record["step_ms"], record["picture_ms"]
+    step, picture, off = record["step_ms"], record["picture_ms"], record["largest_difference"]
     return (
         f"On {record['cores']} cores, a control step of {record['task']} takes {step['fast']:.1f} ms instead of "
-        f"{step['robosuite']:.1f} ms ({record['step_speedup']:.1f} times faster; largest difference of any joint "
-        f"position or velocity {record['largest_state_difference']:.0e}), a picture of 84 × 84 pixels "
+        f"{step['robosuite']:.1f} ms ({record['step_speedup']:.1f} times faster; largest difference of the arm's "
+        f"joints {off['arm_joints']:.0e} rad, of fingers and objects {off['fingers_and_objects']:.0e} m), a picture of 84 × 84 pixels "
         f"{picture['dull']:.0f} ms instead of {picture['shiny']:.0f} ms: `{record['command']}`"
     )
 
