@@ -3,8 +3,9 @@
     python scripts/bench_physics.py
     python scripts/bench_physics.py task=stack steps=200 record=docs/measurements/physics.json
 
-The same actions are executed by both, so the largest difference of the positions is printed as well (that
-of the objects is the contact solver's: robosuite runs it more often in each step). A picture is timed as drawn here (mirrors dull) and with the model's own materials.
+The same actions are executed by both, so the largest difference of the positions is printed as well
+(that of the objects is the contact solver's: robosuite runs it more often in each step). A picture is
+timed as drawn here (mirrors dull) and with the model's own materials.
 """
 
 from __future__ import annotations
