@@ -118,8 +118,8 @@ def markdown_physics(record: Mapping[str, Any]) -> str:
     step, picture, off = record["step_ms"], record["picture_ms"], record["largest_difference"]
     return (
         f"On {record['cores']} cores, a control step of {record['task']} takes {step['fast']:.1f} ms instead of "
-        f"{step['robosuite']:.1f} ms ({record['step_speedup']:.1f} times faster; largest difference of the arm's joints "
-        f"{off['arm_joints']:.0e} rad, of fingers and objects {off['fingers_and_objects']:.0e} m), a picture of "
+        f"{step['robosuite']:.1f} ms ({record['step_speedup']:.1f} times faster; largest difference of the arm's "
+        f"joints {off['arm_joints']:.0e} rad, of fingers and objects {off['fingers_and_objects']:.0e} m), a picture of "
         f"84 × 84 pixels {picture['dull']:.0f} ms instead of {picture['shiny']:.0f} ms: `{record['command']}`"
     )
 
