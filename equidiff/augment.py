@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -23,7 +24,10 @@ class RandomRotation:
             raise ValueError(f"RandomRotation.maximum: expected 0 < maximum <= pi radians, got {maximum}")
         self.maximum = maximum
 
-    def __call__(self, spec: Spec, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, To, D) and (B, T, E) features -> the same, turned."""
-        angle = (2 * torch.rand(observation.shape[0], 1, device=observation.device) - 1) * self.maximum
-        return spec.observation.irreps.rotate(observation, angle), spec.action.irreps.rotate(action, angle)
+    def __call__(
+        self, spec: Spec, observation: Tensor, arrays: Mapping[str, Tensor], action: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """(B, To, D), {name: (B, To, *features)} and (B, T, E) -> the same, turned."""
+        angle = (2 * torch.rand(action.shape[0], 1, device=action.device) - 1) * self.maximum
+        turned = {name: spec.observation.arrays[name].turn(x, angle.expand(x.shape[:2])) for name, x in arrays.items()}
+        return spec.observation.irreps.rotate(observation, angle), turned, spec.action.irreps.rotate(action, angle)

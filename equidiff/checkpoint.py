@@ -240,8 +240,9 @@ def _make_probe(policy: DiffusionPolicy) -> dict[str, Tensor]:
     """A fixed observation and what the policy makes of it, so that loading proves the same function."""
     generator = torch.Generator().manual_seed(0)
     probe, device = {}, next(policy.parameters()).device
-    for key, shape in policy.spec.observation.shapes.items():
-        probe[f"obs/{key}"] = torch.rand((1, policy.spec.horizon.obs, *shape), generator=generator) + 0.1
+    for key, source in policy.spec.observation.sources.items():
+        values = torch.rand((1, policy.spec.horizon.obs, *source.shape), generator=generator) + 0.1
+        probe[f"obs/{key}"] = values if source.dtype is None else (values * 200).to(source.dtype)
     probe["noise"] = torch.randn((1, *policy.noise_shape), generator=generator)
     training = policy.training
     policy.eval()

@@ -68,6 +68,8 @@ class Normalizer(nn.Module):
     def _set(self, name: str, space: Space, samples: Tensor) -> None:
         offset, scale = getattr(self, f"{name}_offset"), getattr(self, f"{name}_scale")
         for field, at in zip(space.fields, space.slices(), strict=True):
+            if not field.vector:
+                continue  # pictures, grids and clouds are decoded to a fixed scale
             affine = field.fit(Moments.of(samples[..., at], field.irreps), self.mode)
             offset[..., at] = affine.offset.to(offset)
             scale[..., at] = affine.scale.to(scale)

@@ -81,11 +81,11 @@ class DiffusionPolicy(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Diffusion loss of a raw batch; a scalar. The data set checks batches against the spec, once."""
-        observation = self.spec.observation.decode(batch["obs"])
+        observation, arrays = self._decode(batch["obs"])
         action = self.spec.decode_action(batch["action"], batch["obs"])
         if self.augment is not None and self.training:
-            observation, action = self.augment(self.spec, observation, action)
-        condition = self.encoder(self.normalizer.observation(observation))
+            observation, arrays, action = self.augment(self.spec, observation, arrays, action)
+        condition = self.encoder(self.normalizer.observation(observation), arrays)
         clean = self.normalizer.action(action)
         return self.diffusion.loss(lambda noisy, step: self.denoiser(noisy, step, condition), clean)
 
@@ -107,10 +107,11 @@ class DiffusionPolicy(nn.Module):
         """
         self.spec.check_observation(obs)
         like = self.normalizer.observation_scale
-        obs = {key: obs[key].to(like) for key in self.spec.observation.keys}
+        obs = {key: _to(obs[key], like) for key in self.spec.observation.keys}
         if not bool(self.normalizer.fitted):
             raise RuntimeError("DiffusionPolicy.act: the normaliser is not fitted; call fit() or load a checkpoint")
-        condition = self.encoder(self.normalizer.observation(self.spec.observation.decode(obs)))
+        observation, arrays = self._decode(obs)
+        condition = self.encoder(self.normalizer.observation(observation), arrays)
         if noise is None:
             noise = draw((condition.shape[0], *self.noise_shape), generator, like=condition)
         elif tuple(noise.shape) != (condition.shape[0], *self.noise_shape):
@@ -129,3 +130,14 @@ class DiffusionPolicy(nn.Module):
         )
         predicted = self.spec.encode_action(self.normalizer.invert_action(chunk), obs)
         return ActionChunk(predicted[:, self.spec.horizon.executed], predicted)
+
+    def _decode(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Vector features (B, To, D) and {name: (B, To, *features)} of pictures, grids and clouds."""
+        like, space = self.normalizer.observation_scale, self.spec.observation
+        arrays = {name: features.to(like) for name, features in space.decode_arrays(obs).items()}
+        return space.decode(obs).to(like), arrays
+
+
+def _to(stored: Tensor, like: Tensor) -> Tensor:
+    """To the policy's device; its precision too, unless the array is stored as whole numbers."""
+    return stored.to(like) if stored.is_floating_point() else stored.to(like.device)

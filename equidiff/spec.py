@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equidiff.fields import Field, Source, field_from_json
+from equidiff.fields import ArrayField, Field, Source, field_from_json
 from equidiff.symmetry import Irreps
 
 __all__ = ["Batch", "Horizon", "Space", "Spec", "SpecError", "Workspace"]
 
 Batch = dict[str, Any]
-"""{"obs": {key: (B, To, *shape)}, "action": (B, T, A)}: raw arrays in storage form, float32."""
+"""{"obs": {key: (B, To, *shape)}, "action": (B, T, A)}: raw arrays as stored, most of them float32."""
 
 
 _LONGEST = 10_000  # steps; beyond it a file is damaged or hostile
@@ -134,16 +134,30 @@ class Space:
         return {key: source.shape for key, source in self.sources.items()}
 
     @cached_property
+    def arrays(self) -> dict[str, ArrayField]:
+        """Fields that are pictures, grids or clouds, by name."""
+        return {f.name: f for f in self.fields if isinstance(f, ArrayField)}
+
+    @cached_property
     def irreps(self) -> Irreps:
-        """Law of the concatenated features."""
+        """Law of the concatenated features of the vector fields."""
         return Irreps(tuple(k for f in self.fields for k in f.irreps.frequencies))
 
     def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
-        """{key: (..., *shape)} -> (..., irreps.size): features of all fields, concatenated in order."""
-        return torch.cat([f.decode(raw) for f in self.fields], -1)
+        """{key: (..., *shape)} -> (..., irreps.size): features of all vector fields, concatenated in order."""
+        parts = [f.decode(raw) for f in self.fields if f.vector]
+        if parts:
+            return torch.cat(parts, -1)
+        key, source = next(iter(self.sources.items()))
+        leading = raw[key].shape[: raw[key].ndim - len(source.shape)]
+        return torch.zeros((*leading, 0), device=raw[key].device)
+
+    def decode_arrays(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{key: (..., *shape)} -> {name: (..., *features)} of the fields in `arrays`."""
+        return {name: f.decode(raw) for name, f in self.arrays.items()}
 
     def slices(self) -> tuple[slice, ...]:
-        """Where each field's features lie in the concatenation."""
+        """Where each field's features lie in the concatenation; empty for pictures, grids and clouds."""
         out, at = [], 0
         for f in self.fields:
             out.append(slice(at, at + f.irreps.size))
@@ -240,7 +254,7 @@ class Spec:
                     f"{where}: 'action' has shape {tuple(action.shape)}, expected (B, {size[0]}, {size[1]}) = "
                     f"(batch, horizon.predict, {names})"
                 )
-            _check_values("action", action, where)
+            _check_values("action", action, None, where)
             samples = obs[self.observation.keys[0]].shape[0]
             if action.shape[0] != samples:
                 raise SpecError(f"{where}: batch sizes differ: 'action' has {action.shape[0]}, 'obs' has {samples}")
@@ -263,7 +277,7 @@ class Spec:
                     f"{where}: {key!r} has shape {tuple(value.shape)}, expected (B, {sizes}) = "
                     "(batch, horizon.obs, *shape)"
                 )
-            _check_values(key, value, where)
+            _check_values(key, value, source.dtype, where)
             batches[key] = value.shape[0]
         if len(set(batches.values())) > 1:
             raise SpecError(f"{where}: batch sizes differ: {batches}")
@@ -334,9 +348,12 @@ def _check_tensor(key: str, value: Any, where: str) -> None:
         raise SpecError(f"{where}: {key!r} is a {type(value).__name__}, expected a tensor; use torch.as_tensor")
 
 
-def _check_values(key: str, value: Tensor, where: str) -> None:
+def _check_values(key: str, value: Tensor, stored: torch.dtype | None, where: str) -> None:
+    if stored is not None and value.dtype == stored:  # whole numbers are finite
+        return
     if not value.is_floating_point():
-        raise SpecError(f"{where}: {key!r} has dtype {value.dtype}, expected floating point (float32)")
+        kind = "floating point (float32)" if stored is None else f"{stored} or floating point with the same values"
+        raise SpecError(f"{where}: {key!r} has dtype {value.dtype}, expected {kind}")
     finite = torch.isfinite(value)
     if not finite.all():
         index = tuple(int(i) for i in (~finite).nonzero()[0])

@@ -17,7 +17,7 @@ def test_it_turns_each_sample_by_one_angle_of_its_own() -> None:
     actions = spec.decode_action(batch["action"], batch["obs"])
     kept = observation.clone(), actions.clone()
     torch.manual_seed(0)
-    seen, done = RandomRotation()(spec, observation, actions)
+    seen, _, done = RandomRotation()(spec, observation, {}, actions)
     assert torch.equal(observation, kept[0])
     assert torch.equal(actions, kept[1])
     before, after = (torch.view_as_complex(x[..., :2].contiguous()) for x in (actions, done))
@@ -34,7 +34,7 @@ def test_maximum_bounds_the_angle() -> None:
     spec = make_spec(config(action="relative"))
     batch = random_batch(spec, count=200)
     observation, actions = spec.observation.decode(batch["obs"]), spec.decode_action(batch["action"], batch["obs"])
-    _, done = RandomRotation(maximum=0.2)(spec, observation, actions)
+    _, _, done = RandomRotation(maximum=0.2)(spec, observation, {}, actions)
     before, after = (torch.view_as_complex(x[..., :2].contiguous()) for x in (actions, done))
     angle = torch.angle(after / before).abs()
     assert 0.1 < angle.max() <= 0.2 + 1e-5

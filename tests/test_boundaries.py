@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "normalizer": {"fields", "spec", "symmetry"},
     "augment": {"spec", "symmetry"},
     "nn": {"nn", "symmetry"},
-    "encoders": {"encoders", "nn", "spec", "symmetry"},
+    "encoders": {"encoders", "fields", "nn", "spec", "symmetry"},
     "denoisers": {"denoisers", "nn", "spec", "symmetry"},
     "diffusion": {"symmetry"},
     "policy": {"augment", "diffusion", "normalizer", "spec", "symmetry"},

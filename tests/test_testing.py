@@ -76,7 +76,7 @@ def test_a_sound_field_of_ones_own_passes() -> None:
         ("irreps", "is not rho decode"),
         ("composition", "turns by 0.7 and 1.9 are not a turn by 2.6"),
         ("mutates", "changes its input 'x'"),
-        ("shape", r"decode gives \(16, 2\), irreps 1x1\+1x0 say 3"),
+        ("shape", r"decode gives \(16, 2\), expected \(16, 3\), irreps 1x1\+1x0 say 3"),
         ("fit", "does not commute with 45.0 degrees"),
         ("zero scale", "not finite and > 0"),
     ],

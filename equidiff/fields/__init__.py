@@ -1,6 +1,6 @@
 """Fields: the description of every quantity that enters or leaves a policy."""
 
-from equidiff.fields.base import Affine, Field, FieldError, Moments, Source, field_from_json
+from equidiff.fields.base import Affine, ArrayField, Field, FieldError, Moments, Source, field_from_json
 from equidiff.fields.derived import (
     Height,
     LocalPosition,
@@ -9,17 +9,23 @@ from equidiff.fields.derived import (
     RelativeYaw,
     SymmetricYaw,
 )
+from equidiff.fields.grids import Depth, Image, Voxels
+from equidiff.fields.points import PointCloud
 from equidiff.fields.vectors import Displacement, Position, Rotation, RotationDelta, Scalars
 
 __all__ = [
     "Affine",
+    "ArrayField",
+    "Depth",
     "Displacement",
     "Field",
     "FieldError",
     "Height",
+    "Image",
     "LocalPosition",
     "LocalRotation",
     "Moments",
+    "PointCloud",
     "Position",
     "RelativePosition",
     "RelativeYaw",
@@ -28,5 +34,6 @@ __all__ = [
     "Scalars",
     "Source",
     "SymmetricYaw",
+    "Voxels",
     "field_from_json",
 ]

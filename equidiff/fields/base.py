@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equidiff.symmetry import Irreps
 
-__all__ = ["Affine", "Field", "FieldError", "Moments", "Source", "field_from_json"]
+__all__ = ["Affine", "ArrayField", "Field", "FieldError", "Moments", "Source", "field_from_json"]
 
 Mode = Literal["gaussian", "range"]
 
@@ -62,6 +62,8 @@ class Field(ABC):
 
     key: str
 
+    vector: ClassVar[bool] = True
+    """Whether the features are a vector of irreps; False for pictures, grids and clouds (see ArrayField)."""
     invertible: ClassVar[bool] = True
     """Whether `encode` exists, so that the field may be an action."""
     scaled: ClassVar[bool] = True
@@ -133,6 +135,9 @@ class Field(ABC):
 class Source(Field):
     """A field that is stored as it is: one array with its own rotation law in storage form."""
 
+    dtype: ClassVar[torch.dtype | None] = None
+    """What the array is stored as; None: floating point."""
+
     @property
     def sources(self) -> tuple[Source, ...]:
         return (self,)
@@ -145,6 +150,39 @@ class Source(Field):
     @abstractmethod
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         """Turn the stored array (..., *shape) about the vertical through the workspace centre."""
+
+
+class ArrayField(Field):
+    """An observation that is not a vector: a picture, a grid or a set of points, with its own law.
+
+    It has no part in `Space.decode`'s vector; an encoder that names its key reads the decoded array.
+    """
+
+    vector: ClassVar[bool] = False
+    invertible: ClassVar[bool] = False
+    scaled: ClassVar[bool] = False
+
+    @property
+    def irreps(self) -> Irreps:
+        return Irreps(())
+
+    @property
+    @abstractmethod
+    def features(self) -> tuple[int, ...]:
+        """Shape of the decoded array without batch and time."""
+
+    @abstractmethod
+    def turn(self, features: Tensor, angle: Tensor | float) -> Tensor:
+        """Turn the decoded array (..., *features) about the vertical; `angle` is a scalar or (...)."""
+
+    @abstractmethod
+    def exact(self, angle: float) -> bool:
+        """Whether `turn` by this angle (radians) is free of interpolation."""
+
+    def encode(self, features: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
+        raise FieldError(
+            f"{type(self).__name__}({self.key!r}) can only be observed, it has no stored form to go back to"
+        )
 
 
 def field_from_json(node: Mapping[str, Any]) -> Field:

@@ -33,6 +33,10 @@ FIELDS = [
             (4, "any", "x", "rot6d", "quat_xyzw"),
         ]
     ),
+    *(kind("front", height=n, width=n) for kind in (fields.Image, fields.Depth) for n in (5, 6)),
+    *(kind("wrist", height=5, width=7, view="body") for kind in (fields.Image, fields.Depth)),
+    *(fields.Voxels("voxels", size=n) for n in (5, 6)),
+    *(fields.PointCloud("cloud", points=9, colour=c, origin=o) for c, o in [(True, ""), (False, ""), (True, "p")]),
 ]
 
 
