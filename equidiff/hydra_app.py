@@ -26,8 +26,9 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
 
     `--help` prints `doc`, the groups and the settings. A misspelt override says what was meant; errors of
     equidiff are printed without a trace, exit code 2. Hydra's own flags (--multirun, --cfg job, ...) work.
+    `data=FILE` stands for `data.path=FILE` where the script does not choose from the group `data`.
     """
-    arguments = sys.argv[1:]
+    sys.argv[1:] = arguments = [_as_path(a, name, configs) for a in sys.argv[1:]]
     if {"--help", "-h"} & set(arguments):
         print(_help(name, doc or "", configs))
         raise SystemExit(0)
@@ -44,6 +45,16 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
 
     app()
     raise SystemExit(max(code, default=0))
+
+
+def _as_path(argument: str, name: str, configs: Path) -> str:
+    """KEY=FILE to KEY.path=FILE where KEY is a setting with a path, because Hydra knows only the group of that name."""
+    key, equals, value = argument.partition("=")
+    root = OmegaConf.load(configs / f"{name}.yaml")
+    if not equals or not (configs / key).is_dir() or not isinstance(root, DictConfig):
+        return argument
+    node = OmegaConf.to_container(root).get(key)  # type: ignore[union-attr]
+    return f"{key}.path={value}" if isinstance(node, dict) and "path" in node else argument
 
 
 def _guarded(main: Callable[[DictConfig], int | None], config: DictConfig) -> int:

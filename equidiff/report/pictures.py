@@ -19,11 +19,11 @@ _BORDER, _GAP = 3, 6
 
 @dataclass(frozen=True)
 class Clip:
-    """A filmed episode: frames (F, H, W, 3) uint8 and what to write above them."""
+    """A filmed episode: frames (F, H, W, 3) uint8 and what to write above them; success None if not known."""
 
     frames: np.ndarray[Any, Any]
     caption: str
-    success: bool
+    success: bool | None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8 or not len(self.frames):
@@ -34,7 +34,7 @@ class Clip:
 
 
 def contact_sheet(clips: Sequence[Clip], columns: int = 2) -> Image.Image:
-    """Start, middle and final frame of every episode, framed green if solved and red if not."""
+    """Start, middle and final frame of every episode, framed green if solved, red if not, grey if not known."""
     if not clips:
         raise ValueError("contact_sheet: needs at least one filmed episode")
     height, width = _size(clips)
