@@ -117,7 +117,8 @@ def _declared(module: nn.Module) -> tuple[tuple[Law, ...] | None, Law | None, Sy
         irreps = module.spec.observation.irreps
         return (irreps,), "regular", module.symmetry, [(module.spec.horizon.obs, irreps.size)]
     if isinstance(module, ArrayEncoder):
-        return (module.field,), "regular", module.symmetry, [(module.spec.horizon.obs, *module.field.features)]
+        law: Law = "invariant" if module.invariant else "regular"
+        return (module.field,), law, module.symmetry, [(module.spec.horizon.obs, *module.field.features)]
     if isinstance(module, Denoiser):
         horizon, irreps = module.spec.horizon, module.spec.action.irreps
         condition = (horizon.obs, module.symmetry.order, module.condition_channels)

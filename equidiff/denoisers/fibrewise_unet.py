@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equidiff.denoisers.base import Denoiser
@@ -33,8 +34,12 @@ class FibrewiseUNet(Denoiser):
         kernel: int = 5,
         groups: int = 8,
         step_embedding: int = 128,
+        activation: str = "none",
     ) -> None:
         super().__init__(spec, symmetry, condition_channels)
+        if activation not in ("none", "relu"):
+            raise ValueError(f"denoiser.activation: expected 'none' or 'relu' after the lift, got {activation!r}")
+        self.activation = activation
         self.lift = Lift(spec.action.irreps, symmetry, action_channels)
         self.unet = ConditionalUNet1D(
             action_channels,
@@ -48,7 +53,10 @@ class FibrewiseUNet(Denoiser):
         self.project = Project(spec.action.irreps, symmetry, action_channels)
 
     def forward(self, noisy: Tensor, step: Tensor, condition: Tensor) -> Tensor:
-        fibres = self.lift(noisy).permute(0, 2, 3, 1)  # (B, N, C, T)
+        lifted = self.lift(noisy)
+        if self.activation == "relu":  # the published network has it
+            lifted = F.relu(lifted)
+        fibres = lifted.permute(0, 2, 3, 1)  # (B, N, C, T)
         order = fibres.shape[1]
         per_fibre = condition.transpose(1, 2).flatten(2)  # (B, N, To*C)
         out = self.unet(fibres.flatten(0, 1), step.repeat_interleave(order), per_fibre.flatten(0, 1))

@@ -16,11 +16,12 @@ __all__ = ["ArrayEncoder"]
 class ArrayEncoder(nn.Module):
     """Encodes the decoded array of one field: (B, To, *field.features) -> regular features (B, To, N, channels).
 
-    Abstract. `reads` are the kinds of field the encoder understands. Raises ValueError if the spec observes no
-    such field under `key`.
+    With `invariant`, it gives (B, To, channels) that do not turn. Abstract. `reads` are the kinds of field the
+    encoder understands. Raises ValueError if the spec observes no such field under `key`.
     """
 
     reads: ClassVar[tuple[type[ArrayField], ...]] = (ArrayField,)
+    invariant: ClassVar[bool] = False
 
     def __init__(self, spec: Spec, symmetry: Symmetry, key: str, channels: int) -> None:
         super().__init__()

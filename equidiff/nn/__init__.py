@@ -1,6 +1,20 @@
 """Building blocks that know representations, not fields."""
 
+from equidiff.nn.crop import Crop
 from equidiff.nn.embedding import StepEmbedding
+from equidiff.nn.geometry import Conv, Pool, final_size
 from equidiff.nn.group import GroupLayerNorm, GroupLinear, Lift, Project
+from equidiff.nn.steerable import SteerableConv
 
-__all__ = ["GroupLayerNorm", "GroupLinear", "Lift", "Project", "StepEmbedding"]
+__all__ = [
+    "Conv",
+    "Crop",
+    "GroupLayerNorm",
+    "GroupLinear",
+    "Lift",
+    "Pool",
+    "Project",
+    "SteerableConv",
+    "StepEmbedding",
+    "final_size",
+]

@@ -25,11 +25,11 @@ class Lift(nn.Module):
 
     rho: Tensor
 
-    def __init__(self, irreps: Irreps, symmetry: Symmetry, channels: int) -> None:
+    def __init__(self, irreps: Irreps, symmetry: Symmetry, channels: int, bias: bool = True) -> None:
         super().__init__()
         self.irreps, self.symmetry, self.channels = irreps, symmetry, channels
         self.weight = nn.Parameter(torch.randn(channels, irreps.size) / math.sqrt(irreps.size))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
         self.register_buffer("rho", _turns(irreps, symmetry).to(self.weight), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -44,7 +44,7 @@ class Lift(nn.Module):
         # weights no longer require a gradient, and a reloaded policy would not be the same bit for bit
         turned = (self.rho.flatten(0, 1) @ self.weight.T).view(*self.rho.shape[:2], self.channels)
         weight = turned.transpose(1, 2).flatten(0, 1)
-        out = F.linear(x, weight, self.bias.repeat(self.symmetry.order))
+        out = F.linear(x, weight, None if self.bias is None else self.bias.repeat(self.symmetry.order))
         return out.view(*out.shape[:-1], self.symmetry.order, self.channels)
 
 
