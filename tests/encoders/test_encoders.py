@@ -91,7 +91,7 @@ def test_a_scene_picture_is_not_invariant_nor_a_plain_network_equivariant() -> N
     [
         (
             partial(SCENE, pools=(2, 3)),
-            r"SceneImageEncoder\('top_image'\): a side of 24 cells .* work near it: 16, 22, 28, 34",
+            r"SceneImageEncoder\('top_image'\): a side of 24 cells .* near it: 16, 22, 28, 34",
         ),
         (partial(SCENE, crop=21), "crop=21 of 24 would move the middle"),
         (partial(SCENE, key="wrist_image"), "cameras that watch the scene"),
