@@ -63,18 +63,26 @@ class DemoWriter:
     def add(
         self,
         seed: int,
-        states: ArrayLike,
-        actions: ArrayLike,
-        actions_abs: ArrayLike,
-        obs: Mapping[str, ArrayLike],
+        states: ArrayLike | None = None,
+        actions: ArrayLike | None = None,
+        actions_abs: ArrayLike | None = None,
+        obs: Mapping[str, ArrayLike] | None = None,
         model_file: str = "",
     ) -> None:
-        """Store the episode of `seed`: states (T, S), actions (T, 7), actions_abs (T, 7), obs {key: (T, *shape)}."""
-        arrays = {"states": states, "actions": actions, "actions_abs": actions_abs}
-        arrays |= {f"obs/{key}": value for key, value in obs.items()}
+        """Store the episode of `seed`: states (T, S), actions (T, 7), actions_abs (T, 7), obs {key: (T, *shape)}.
+
+        Demonstrations that were not made here may have no states, and only one kind of actions. Whole numbers
+        (pictures, grids) are compressed.
+        """
+        given = {"states": states, "actions": actions, "actions_abs": actions_abs}
+        arrays = {name: value for name, value in given.items() if value is not None}
+        if not {"actions", "actions_abs"} & set(arrays):
+            raise DataError(f"DemoWriter.add: seed {seed}: expected actions, actions_abs or both, got neither")
+        arrays |= {f"obs/{key}": value for key, value in (obs or {}).items()}
         values = {name: np.asarray(value) for name, value in arrays.items()}
         lengths = {name: len(value) for name, value in values.items()}
-        if len(set(lengths.values())) != 1 or not lengths["actions"]:
+        steps = next(iter(lengths.values()))
+        if len(set(lengths.values())) != 1 or not steps:
             raise DataError(f"DemoWriter.add: seed {seed}: expected arrays of one length > 0, got {lengths}")
         for name, value in values.items():
             if not np.isfinite(value).all():
@@ -87,8 +95,12 @@ class DemoWriter:
         with h5py.File(temporary, "w") as file:
             demo = file.create_group("demo")
             for name, value in values.items():
-                demo.create_dataset(name, data=value)
-            demo.attrs["num_samples"] = lengths["actions"]
+                if value.dtype.kind in "ui" and value.ndim > 2:  # one step to a chunk, so that a step is read alone
+                    chunks = (1, *value.shape[1:])
+                    demo.create_dataset(name, data=value, chunks=chunks, compression="gzip", compression_opts=4)
+                else:
+                    demo.create_dataset(name, data=value)
+            demo.attrs["num_samples"] = steps
             demo.attrs["model_file"] = model_file
             demo.attrs["seed"] = seed
         _sync(temporary)

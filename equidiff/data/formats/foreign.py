@@ -1,0 +1,69 @@
+"""What the importer needs to know of a foreign dataset, whatever its format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equidiff.data.episode import DataError
+
+__all__ = ["Feature", "ForeignDataset", "need", "refuse_non_finite"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One array of a foreign dataset: shape of a step, dtype, names of a vector's entries, whether it is a picture."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    names: tuple[str, ...] = ()
+    picture: bool = False
+
+    def __str__(self) -> str:
+        return f"{'picture' if self.picture else self.dtype} {self.shape}"
+
+
+class ForeignDataset(Protocol):
+    """A dataset opened for reading; nothing of it is ever changed."""
+
+    where: Path
+    kind: str
+    features: Mapping[str, Feature]
+    hz: float | None
+    lengths: tuple[int, ...]
+    about: Mapping[str, Any]
+    """What an imported file keeps of its origin; two datasets of different content differ in it."""
+
+    @property
+    def valid(self) -> int:
+        """Number of episodes at the end that are meant for validation."""
+        ...
+
+    def read(self, episode: int, keys: Collection[str]) -> dict[str, NDArray[Any]]:
+        """Arrays {key: (T, *shape)} of one episode; raises DataError if they are damaged."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open; may be called twice."""
+        ...
+
+
+def need(module: str) -> Any:
+    """Import a library of the extra `formats`, or say how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise DataError(f"{module.partition('.')[0]} is not installed: pip install 'equidiff[formats]'") from error
+
+
+def refuse_non_finite(values: NDArray[Any], key: str, at: str) -> None:
+    """DataError that names the first value that is not a finite number."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise DataError(f"{at}: {key!r} is {values[index]} at index {index}; repair or drop this episode")
