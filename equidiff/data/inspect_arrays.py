@@ -80,6 +80,10 @@ class KeyStats:
         """Per component, over the steps that were read."""
         return None if self._total is None or self._count is None else self._total / np.maximum(self._count, 1)
 
+    def last_constant(self) -> list[str]:
+        """Demonstrations whose last component never changes."""
+        return [demo for demo, low, high in self._extremes if low[-1] == high[-1]]
+
     def sample(self) -> NDArray[np.float32] | None:
         """(N, C) steps kept for histograms, evenly over the demonstrations; None for large arrays."""
         return np.concatenate(self._sample) if self._sample else None

@@ -159,7 +159,8 @@ def _across(found: Inspection) -> None:
         if key.startswith(("obs/", "actions")):
             for demo, i, value in stats.outliers()[:20]:
                 found.add("note", "outlier", demo, f"{key}[{i}] reaches {value:.4g}, far from the rest")
-            if len(stats.constant) == len(stats.present) and stats.low is not None and (stats.low == stats.high).all():
+            still = stats.kind != "poses" and len(stats.constant) == len(stats.present)
+            if still and stats.low is not None and (stats.low == stats.high).all():
                 found.add("note", "constant", "", f"{key} never changes in the whole file")
     _grippers(found)
     if found.keys.keys().isdisjoint(("actions", "actions_abs")):
@@ -179,7 +180,7 @@ def _grippers(found: Inspection) -> None:
         stats = found.keys.get(key)
         if stats is None:
             continue
-        still = [demo for demo, low, high in stats._extremes if low[-1] == high[-1]]
+        still = stats.last_constant()
         if still and len(still) == len(stats.present):
             found.add("note", "gripper", "", f"the gripper's command (last of {key}) never changes in the whole file")
         elif still:

@@ -107,8 +107,9 @@ def legend(objects: Sequence[str], bounds: bool, best: bool) -> str:
 
 
 def histograms(values: NDArray[Any], names: Sequence[str], bins: int = 32, title: str = "", per_row: int = 4) -> str:
-    """Small histograms side by side, one per column of values (N, C); every one has its own scale."""
-    width, height, gap, columns = 226, 104, 12, min(per_row, values.shape[1])
+    """Small histograms, `per_row` side by side, one per column of values (N, C); every one has its own scale."""
+    gap, columns = 12, min(per_row, values.shape[1])
+    width, height = ((946 + gap) // per_row - gap, 104 if per_row > 1 else 160)
     parts = []
     for c in range(values.shape[1]):
         x0, y0 = (c % columns) * (width + gap), (c // columns) * (height + 30)
@@ -137,7 +138,7 @@ def histograms(values: NDArray[Any], names: Sequence[str], bins: int = 32, title
             _text(x0 + width, base + 15, f"{high:.3g}", "end", "c-m"),
         ]
     rows = -(-values.shape[1] // columns)
-    return _svg(4 * (width + gap) - gap, rows * (height + 30), parts, title or "Histograms")
+    return _svg(per_row * (width + gap) - gap, rows * (height + 30), parts, title or "Histograms")
 
 
 def roses(circles: Sequence[tuple[str, str, NDArray[Any], float]], title: str) -> str:
@@ -145,10 +146,10 @@ def roses(circles: Sequence[tuple[str, str, NDArray[Any], float]], title: str) -
 
     period: 2 pi, or a part of it whose turn covers the circle; angles of an n-fold object are drawn n times as wide.
     """
-    width, columns = 232, 4
+    width, columns = 236, 4
     parts = []
     for i, (name, note, phi, period) in enumerate(circles):
-        cx, cy, radius = (i % columns) * (width + 10) + width / 2, (i // columns) * 290 + 148, 88
+        cx, cy, radius = (i % columns) * (width + 4) + width / 2 + 8, (i // columns) * 290 + 148, 80
         turned = np.mod(phi[np.isfinite(phi)] * (2 * math.pi / period), 2 * math.pi)
         parts += [_text(cx, cy - 128, name, "middle", ""), _text(cx, cy - 112, note, "middle", "c-m")]
         counts, edges = np.histogram(turned, bins=24, range=(0, 2 * math.pi))
@@ -180,7 +181,7 @@ def roses(circles: Sequence[tuple[str, str, NDArray[Any], float]], title: str) -
             x, y = cx + radius * math.cos(a) + dx * 0.9, cy - radius * math.sin(a) + dy
             parts.append(_text(x, y, f"{full * part:g}°", anchor, "c-m"))
     rows = -(-len(circles) // columns)
-    return _svg(columns * (width + 10) - 10, rows * 290 - 20, parts, title)
+    return _svg(columns * (width + 4) + 16, rows * 290 - 20, parts, title)
 
 
 def _paths(paths: Sequence[NDArray[Any]], at: Any) -> list[str]:

@@ -17,24 +17,28 @@ __all__ = ["CLOUD_SCRIPT", "cloud_view", "still", "voxel_points"]
 _MOST = 8192  # points drawn
 
 
-def cloud_view(points: NDArray[Any], caption: str, dot: float = 0.006) -> str:
-    """points (P, 6): xyz and rgb in 0..1, or (P, 3). dot: size of a point in the unit of xyz. HTML with both views."""
+def cloud_view(points: NDArray[Any], caption: str, dot: float = 0.006, box: tuple[float, float] | None = None) -> str:
+    """points (P, 6): xyz and rgb in 0..1, or (P, 3). HTML with the canvas and the still picture.
+
+    dot: size of a point in the unit of xyz. box: (low, high) of the drawn cube on every axis; None: what the points
+    fill.
+    """
     kept = np.asarray(points, dtype=np.float64)
     kept = kept[np.isfinite(kept).all(1)]
     kept = kept[:: max(1, -(-len(kept) // _MOST))]
     if not len(kept):
         return '<p class="note">The cloud has no finite point.</p>'
     colours = _colours(kept)
-    low, high = np.quantile(kept[:, :3], [0.0, 1.0], axis=0)
+    low, high = (np.full(3, b) for b in box) if box else (kept[:, :3].min(0), kept[:, :3].max(0))
     middle, size = (low + high) / 2, float(np.linalg.norm(high - low)) / 2 or 1.0
     unit = np.clip((kept[:, :3] - middle) / size, -1, 1)
     data = np.concatenate([np.round(unit * 32767).astype("<i2").view(np.uint8).reshape(len(unit), 6), colours], 1)
     text = base64.b64encode(np.ascontiguousarray(data).tobytes()).decode()
     image = image_uri(still(unit, colours, dot / size))
-    box = ",".join(f"{v:.4f}" for v in (*((low - middle) / size), *((high - middle) / size)))
+    corners = ",".join(f"{v:.4f}" for v in (*((low - middle) / size), *((high - middle) / size)))
     return (
         f'<figure class="cloud"><img alt="{caption}" src="{image}"><canvas hidden data-points="{text}" '
-        f'data-box="{box}" '
+        f'data-box="{corners}" '
         f'data-dot="{dot / size:.5f}" aria-label="{caption}" tabindex="0"></canvas>'
         f"<figcaption>{caption} Drag to turn, scroll to come closer.</figcaption></figure>"
     )

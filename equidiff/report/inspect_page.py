@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from equidiff.data.inspect_file import Inspection
 from equidiff.data.inspect_poses import GRIPPER
 from equidiff.data.inspect_symmetry import StartSymmetry, SymmetryReport
+from equidiff.data.inspect_views import camera_name
 from equidiff.report.html import card, command, document, table
 from equidiff.report.inspect_charts import histograms, legend, roses, top_view
 from equidiff.report.inspect_cloud import CLOUD_SCRIPT, cloud_view, voxel_points
@@ -27,9 +29,9 @@ _COMPONENTS = 32  # histograms of one key
 
 _CSS = """
 main{max-width:1040px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:1.4em 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(124px,1fr));gap:12px;margin:1.4em 0}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}
-.tile b{display:block;font-size:1.35rem;line-height:1.3;overflow-wrap:anywhere}
+.tile b{display:block;font-size:1.2rem;line-height:1.3;overflow-wrap:anywhere}
 .tile span{color:var(--soft);font-size:.85rem}
 .verdict{border-left:5px solid var(--line);padding-left:16px}
 .verdict.good{border-color:#2e9e5b}.verdict.mid{border-color:#e0a100}.verdict.bad{border-color:#c0392b}
@@ -47,6 +49,8 @@ main{max-width:1040px}
 .cloud canvas{width:100%;border-radius:8px;cursor:grab;
 touch-action:none;display:block;background:#181b21}
 .cloud canvas[hidden],.cloud img[hidden]{display:none}
+.keys code{white-space:nowrap;overflow-wrap:normal;font-size:12px}
+.keys td{padding:5px 8px;font-size:.85rem}
 details{margin:.6em 0}summary{cursor:pointer;font-weight:600;padding:.2em 0}
 .scale{height:10px;border-radius:5px;margin:.4em 0 .1em}
 .tag.warn{color:#9a6b00;border-color:#9a6b00}@media(prefers-color-scheme:dark){.tag.warn{color:#f0c14b;border-color:#f0c14b}}
@@ -59,6 +63,7 @@ _NAMES = {
     "action": ("x", "y", "z", "turn x", "turn y", "turn z", "gripper"),
     "action_abs": ("x, m", "y, m", "z, m", "rotation x", "rotation y", "rotation z", "gripper"),
 }
+_FINE = "Nothing odd was found in the arrays."
 _TONE = {"holds": "good", "partly": "mid", "too few to say": "mid", "does not hold": "bad"}
 _HEADLINE = {
     "holds": "The demonstrations are symmetric about the centre, as far as their starts tell.",
@@ -77,7 +82,7 @@ def render_inspection(
 ) -> str:
     """The page as a string. bounds: of the workspace, ((x0, x1), (y0, y1), ...); line: the command that made it."""
     problems, notes = len(found.problems), len(found.findings) - len(found.problems)
-    odd = "Nothing odd was found in the arrays." if not found.findings else f"{problems} problems and {notes} notes."
+    odd = f"{_count(problems, 'problem')} and {_count(notes, 'note')} about the arrays." if found.findings else _FINE
     body = [
         f'<header><p class="kicker">equidiff · look before training</p><h1>{escape(found.path.name)}</h1>',
         f'<p class="lead"><strong>{_HEADLINE[symmetry.verdict]}</strong> {odd}</p></header>',
@@ -90,9 +95,7 @@ def render_inspection(
         *_pictures(found),
         *_clouds(found),
         "<h2>Lengths</h2>",
-        card(
-            histograms(np.array([list(found.lengths.values())], float).T, ["steps of a demonstration"], 40, "Lengths")
-        ),
+        card(histograms(_column(found.lengths.values()), ["steps of a demonstration"], 40, "Lengths", per_row=1)),
         f'<p class="note">{escape(length_words(found))}.</p>',
         "<h2>Keys</h2>",
         _keys(found, symmetry),
@@ -108,6 +111,14 @@ def render_inspection(
 
 
 # -- parts ---------------------------------------------------------------------------------------------
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n or 'No'} {what}{'' if n == 1 else 's'}"
+
+
+def _column(values: Iterable[float]) -> NDArray[np.float64]:
+    return np.array(list(values), dtype=np.float64)[:, None]
 
 
 def _tiles(found: Inspection) -> str:
@@ -254,8 +265,10 @@ def _from_above(found: Inspection, symmetry: SymmetryReport, bounds: Sequence[Se
 
 def _pictures(found: Inspection) -> list[str]:
     parts = []
-    for key, frames in found.views.frames.items():
-        kind = found.views.kinds[key]
+    kinds = found.views.kinds
+    views = sorted(found.views.frames.items(), key=lambda item: (camera_name(item[0]), kinds[item[0]] == "depth"))
+    for key, frames in views:
+        kind = kinds[key]
         if kind not in ("image", "depth"):
             continue
         parts.append(f"<h2>{escape(key.removeprefix('obs/'))}</h2>")
@@ -282,13 +295,14 @@ def _clouds(found: Inspection) -> list[str]:
         if kind not in ("voxels", "cloud"):
             continue
         demo, stored = next(iter(frames.items()))
+        box = None
         if kind == "cloud":
             what, points, dot = f"{len(stored[0])} points", stored[0], 0.006
         else:
-            points, dot = voxel_points(stored[0]), 2.0 / stored.shape[2]
+            points, dot, box = voxel_points(stored[0]), 1.7 / stored.shape[2], (-1.0, 1.0)
             what = f"{len(points)} occupied cells of {stored.shape[2]}³, in units of half the grid's side"
         parts += [f"<h2>{escape(key.removeprefix('obs/'))}</h2>"]
-        parts.append(cloud_view(points, f"First step of {escape(demo)}: {what}.", dot))
+        parts.append(cloud_view(points, f"First step of {escape(demo)}: {what}.", dot, box))
     return parts
 
 
@@ -297,10 +311,17 @@ def _keys(found: Inspection, symmetry: SymmetryReport) -> str:
     for row in key_rows(found, symmetry):
         key, law = row[0], found.keys[row[0]].to_json(len(found.lengths))["law"]
         rows.append([f"<code>{escape(key)}</code>", *map(escape, row[1:6]), _exact(row[7]), escape(law)])
-    return table(
-        ["key", "shape a step", "dtype", "range", "in", "constant in", "equivariant", "how it turns with the scene"],
-        rows,
-    )
+    header = [
+        "key",
+        "shape a step",
+        "dtype",
+        "range",
+        "in",
+        "constant in",
+        "equivariant",
+        "how it turns with the scene",
+    ]
+    return f'<div class="keys">{table(header, rows)}</div>'
 
 
 def _exact(word: str) -> str:

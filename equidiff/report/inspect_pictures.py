@@ -29,7 +29,7 @@ def sheets(
         rgb = depth_to_rgb(stored, *limits) if kind == "depth" else to_rgb(stored)
         times = max(1, -(-_LEAST // min(rgb.shape[1:3])))
         enlarged = rgb.repeat(times, 1).repeat(times, 2)
-        size = f", {rgb.shape[2]}×{rgb.shape[1]}"
+        size = f", {rgb.shape[2]}x{rgb.shape[1]}"
         sizes.setdefault(rgb.shape[1:], []).append(Clip(enlarged, f"{demo}{size}", success.get(demo)))
     return [contact_sheet(clips, columns) for clips in sizes.values()]
 

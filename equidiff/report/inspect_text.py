@@ -100,7 +100,7 @@ def _findings(found: Inspection, width: int) -> str:
     if not found.findings:
         return "Nothing odd was found."
     counts = Counter((f.severity, f.topic) for f in found.findings)
-    lines = [f"{len(found.problems)} problems and {len(found.findings) - len(found.problems)} notes:"]
+    lines = [f"Problems: {len(found.problems)}, notes: {len(found.findings) - len(found.problems)}"]
     shown: Counter[tuple[str, str]] = Counter()
     for f in sorted(found.findings, key=lambda f: (f.severity != "problem", f.topic)):
         kind = (f.severity, f.topic)

@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from page_reader import read
 from synthetic import clip, study
 
 from equidiff.report.page import render, write_page
 from equidiff.report.pictures import contact_sheet, write_video
-
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Balance(HTMLParser):
-    """Checks that tags nest; collects addresses and text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.addresses: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def read(page: str) -> Balance:
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
-    return parser
 
 
 @pytest.mark.parametrize("counts", [{"equivariant": 49}, {"equivariant": 49, "plain": 16, "augmented": 50}])
