@@ -24,7 +24,7 @@ from equidiff.sim.placement import sample_objects, sample_start  # noqa: E402
 from equidiff.sim.render import Camera  # noqa: E402
 from equidiff.sim.task import Task  # noqa: E402
 
-__all__ = ["CONTROLS", "TaskEnv", "env_arguments", "make_env", "make_env_from_args"]
+__all__ = ["CONTROLS", "TaskEnv", "env_arguments", "make_env", "make_env_from_args", "seeded"]
 
 CONTROLS = ("absolute", "relative")
 _POINTING_DOWN = np.diag([1.0, -1.0, -1.0])
@@ -124,7 +124,7 @@ class TaskEnv(gymnasium.Env):
             )
         self.task, self.env_args, self.physics_kind = task, copy.deepcopy(dict(env_args)), physics
         self.control = "relative" if env_args["env_kwargs"]["controller_configs"]["control_delta"] else "absolute"
-        with _seeded(0):  # sizes that some tasks draw when they are built
+        with seeded(0):  # sizes that some tasks draw when they are built
             # placed by us: the model is compiled once; else the task rebuilds it at every reset
             self.env = robosuite.make(name, **env_args["env_kwargs"], hard_reset=task.placement is None)
         self._cameras: dict[tuple[int, int], Camera] = {}
@@ -143,7 +143,7 @@ class TaskEnv(gymnasium.Env):
         """Start an episode; the seed decides everything random in it."""
         super().reset(seed=seed)
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        with _seeded(seed):
+        with seeded(seed):
             self.env.reset()
         self._bind()
         rng = np.random.default_rng(seed)
@@ -320,7 +320,7 @@ class TaskEnv(gymnasium.Env):
         controller.reset_goal()
 
 
-class _seeded:
+class seeded:
     """robosuite draws from the global generators: seed them, and give them back as they were."""
 
     def __init__(self, seed: int) -> None:
