@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from equidiff.denoisers import Denoiser
 from equidiff.encoders import ArrayEncoder, ObservationEncoder, StateEncoder
-from equidiff.fields import ArrayField, Field, FieldError, Moments, Rotation, RotationDelta, Source, field_from_json
+from equidiff.fields import (
+    ArrayField,
+    DownwardRotation,
+    Field,
+    FieldError,
+    Moments,
+    Rotation,
+    RotationDelta,
+    Source,
+    field_from_json,
+)
 from equidiff.fields.base import Mode
 from equidiff.nn import GroupLayerNorm, GroupLinear, Lift, Project
 from equidiff.rotations import from_matrix, to_matrix
@@ -197,6 +207,12 @@ def check_field(field: Field, samples: Mapping[str, Tensor] | None = None, *, se
 def random_source(source: Source, count: int, generator: torch.Generator | None = None) -> Tensor:
     """(count, *shape) float64: random values that the stored array may have."""
     storage = getattr(source, "storage", None)
+    if isinstance(source, DownwardRotation):
+        yaw = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+        return source.encode(yaw, {})
+    if isinstance(source, RotationDelta) and source.as_matrix:
+        vector = torch.randn(count, 3, generator=generator, dtype=torch.float64)
+        return from_matrix(to_matrix(vector, "rotvec"), str(storage))  # shorter than pi
     if isinstance(source, Rotation) or (isinstance(source, RotationDelta) and storage == "matrix"):
         quat = torch.randn(count, 4, generator=generator, dtype=torch.float64)
         return from_matrix(to_matrix(quat, "quat_xyzw"), str(storage))
@@ -289,7 +305,7 @@ def _check_fit(field: Field, raw: dict[str, Tensor]) -> None:
 def _same_stored(what: str, source: Source, got: Tensor, want: Tensor) -> None:
     """Compares rotations as rotations: two quaternions, or rotation vectors, may stand for one."""
     __tracebackhide__ = True
-    if got.shape == want.shape and isinstance(source, Rotation):
+    if got.shape == want.shape and isinstance(source, Rotation | DownwardRotation):
         got, want = to_matrix(got, source.storage), to_matrix(want, source.storage)
     if source.dtype is not None:
         got, want = got.double(), want.double()  # torch cannot subtract uint16

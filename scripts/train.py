@@ -39,6 +39,7 @@ def main(config: DictConfig) -> int:
     from equidiff.compose import make_policy, make_spec, policy_tree
     from equidiff.data import WindowDataset
     from equidiff.data.source import load_training_data
+    from equidiff.encoders.pretrained import load_pretrained
     from equidiff.train import OptimConfig, Trainer, TrainerConfig
     from equidiff.train.settings import TrainError, from_node
 
@@ -56,6 +57,7 @@ def main(config: DictConfig) -> int:
     policy_config = policy_tree(config)
     torch.manual_seed(config.seed)
     policy = make_policy(policy_config, spec)
+    load_pretrained(policy)
     with PartialState(cpu=trainer_config.device == "cpu").main_process_first():  # only one prepares a file
         source = load_training_data(tree["data"], spec, control, task, run_dir.parent / "prepared", seed=config.seed)
     train = WindowDataset.of(source.train, spec, tree["data"]["pad"])

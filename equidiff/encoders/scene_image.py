@@ -24,7 +24,7 @@ class SceneImageEncoder(ArrayEncoder):
 
     A stem convolution, then one stage per entry of `widths` (regular features): `blocks` residual blocks and a
     maximum pool of `pools[i]` cells, and a convolution over what is left. The published size (Wang et al. 2024) is
-    channels=128, widths=(16, 32, 64, 128), pools=(2, 2, 2, 3), crop=76. Exact under quarter turns; between them
+    channels=128, crop=76 and the default widths, channels / (8, 4, 2, 1). Exact under quarter turns; between them
     as far as a grid of pixels allows. With symmetry order 1 it is the same network without symmetry. Raises
     ValueError for sizes that would break the symmetry, naming those that work.
     """
@@ -37,7 +37,7 @@ class SceneImageEncoder(ArrayEncoder):
         symmetry: Symmetry,
         key: str,
         channels: int = 128,
-        widths: Sequence[int] = (16, 32, 64, 128),
+        widths: Sequence[int] | None = None,
         pools: Sequence[int] = (2, 2, 2, 3),
         blocks: int = 2,
         stem: int = 5,
@@ -46,6 +46,7 @@ class SceneImageEncoder(ArrayEncoder):
     ) -> None:
         super().__init__(spec, symmetry, key, channels)
         what = f"{type(self).__name__}({key!r})"
+        widths = [channels // share for share in (8, 4, 2, 1)] if widths is None else widths
         if self.field.view != "scene":  # type: ignore[attr-defined]
             raise ValueError(
                 f"{what}: is for cameras that watch the scene; those on the gripper (view=body) have another"

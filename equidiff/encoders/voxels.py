@@ -24,9 +24,9 @@ class VoxelEncoder(ArrayEncoder):
 
     One stage per entry of `widths` (regular features): a 3x3x3 convolution for each padding in `paddings[i]`, then
     a maximum pool of 2; at the end a convolution over what is left. The published sizes (Wang et al. 2024) are
-    widths=(8, 16, 32, 64), channels=128 with crop=58 and paddings ((0,), (1, 1), (0, 1), (1, 1)), or without a crop
-    and ((1,), (1, 1), (1, 1), (0, 1)). Exact under quarter turns. Raises ValueError for sizes that would break
-    the symmetry, naming those that work.
+    channels=128 and the default widths, channels / (16, 8, 4, 2), with crop=58 and paddings ((0,), (1, 1), (0, 1),
+    (1, 1)), or without a crop and ((1,), (1, 1), (1, 1), (0, 1)). Exact under quarter turns. Raises ValueError for
+    sizes that would break the symmetry, naming those that work.
     """
 
     reads: ClassVar[tuple[type[ArrayField], ...]] = (Voxels,)
@@ -37,13 +37,14 @@ class VoxelEncoder(ArrayEncoder):
         symmetry: Symmetry,
         key: str = "voxels",
         channels: int = 128,
-        widths: Sequence[int] = (8, 16, 32, 64),
+        widths: Sequence[int] | None = None,
         paddings: Sequence[Sequence[int]] = ((1,), (1, 1), (1, 1), (0, 1)),
         crop: int | None = None,
         random_crop: bool = False,
     ) -> None:
         super().__init__(spec, symmetry, key, channels)
         what = f"{type(self).__name__}({key!r})"
+        widths = [channels // share for share in (16, 8, 4, 2)] if widths is None else widths
         if not widths or len(widths) != len(paddings) or not all(paddings):
             raise ValueError(
                 f"{what}: expected a list of paddings for each width, got widths={list(widths)}, "

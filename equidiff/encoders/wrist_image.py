@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -23,8 +24,10 @@ class WristImageEncoder(ArrayEncoder):
     """Picture (B, To, 1 or 3, H, W) -> invariant features (B, To, channels).
 
     torchvision's ResNet (He et al. 2016) without its head, then `channels / 2` keypoints. norm: "none" as in the
-    published policies, or "batch" (fixed statistics), which pretrained weights need. weights: null for random ones, or
-    the name of torchvision's pretrained weights, e.g. IMAGENET1K_V1, which are downloaded once.
+    published equivariant policies, "group" (16 channels each) as in Diffusion Policy, or "batch" (fixed statistics),
+    which pretrained weights need. weights: null for random ones, "imagenet", or the path of a safetensors file with
+    torchvision's names; loaded before training (equidiff.encoders.pretrained), the last two with norm="batch". Without
+    symmetry (order 1) it reads the scene's cameras, too.
     """
 
     reads: ClassVar[tuple[type[ArrayField], ...]] = (Image, Depth)
@@ -44,11 +47,11 @@ class WristImageEncoder(ArrayEncoder):
     ) -> None:
         super().__init__(spec, symmetry, key, channels)
         what = f"{type(self).__name__}({key!r})"
-        if self.field.view != "body":  # type: ignore[attr-defined]
+        if self.field.view != "body" and symmetry.order > 1:  # type: ignore[attr-defined]
             raise ValueError(f"{what}: is for a camera on the gripper (view=body); the scene's cameras need another")
-        if trunk not in _BLOCKS or norm not in ("none", "batch") or channels % 2:
+        if trunk not in _BLOCKS or norm not in _NORMS or channels % 2:
             raise ValueError(
-                f"{what}: expected trunk in {sorted(_BLOCKS)}, norm none or batch and an even number of channels, "
+                f"{what}: expected trunk in {sorted(_BLOCKS)}, norm in {sorted(_NORMS)}, an even number of channels, "
                 f"got trunk={trunk!r}, norm={norm!r}, channels={channels}"
             )
         if weights is not None and norm != "batch":
@@ -64,18 +67,23 @@ class WristImageEncoder(ArrayEncoder):
                 raise ValueError(f"{what}: crop needs a square picture, got {rows} x {columns}")
             self.crop = Crop(rows, crop, 2, random_crop, what)
             rows = columns = crop
-        layers = {"none": _Nothing, "batch": _fixed_batch_norm}[norm]
-        net = getattr(models, trunk)(weights=weights, norm_layer=layers)
+        net = getattr(models, trunk)(norm_layer=_NORMS[norm])
         if colours != 3:
             net.conv1 = nn.Conv2d(colours, 64, 7, stride=2, padding=3, bias=False)
-        self.pretrained = weights is not None
+        self.trunk_name, self.weights = trunk, weights
         self.trunk = nn.Sequential(*list(net.children())[:-2])
         self.keypoints = SpatialSoftmax(_BLOCKS[trunk], channels // 2, (_through(rows), _through(columns)))
+
+    def named_trunk(self) -> dict[str, Tensor]:
+        """Weights and statistics of the trunk by torchvision's names, for loading pretrained ones."""
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+        state = self.trunk.state_dict(keep_vars=True)
+        return {f"{names[int(key.split('.')[0])]}.{key.split('.', 1)[1]}": value for key, value in state.items()}
 
     def forward(self, picture: Tensor) -> Tensor:
         leading = picture.shape[:2]
         x = self.crop(picture.flatten(0, 1))
-        if self.pretrained:
+        if self.weights is not None:
             mean, spread = x.new_tensor(_MEAN)[:, None, None], x.new_tensor(_SPREAD)[:, None, None]
             x = ((x + 1) / 2 - mean) / spread
         out: Tensor = self.keypoints(self.trunk(x))
@@ -111,6 +119,17 @@ def _fixed_batch_norm(channels: int) -> nn.Module:
 
     layer: nn.Module = FrozenBatchNorm2d(channels)
     return layer
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(max(channels // 16, 1), channels)
+
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda channels: _Nothing(),
+    "batch": _fixed_batch_norm,
+    "group": _group_norm,
+}
 
 
 def _through(side: int) -> int:

@@ -11,13 +11,14 @@ from equidiff.fields.derived import (
 )
 from equidiff.fields.grids import Depth, Image, Voxels
 from equidiff.fields.points import PointCloud
-from equidiff.fields.vectors import Displacement, Position, Rotation, RotationDelta, Scalars
+from equidiff.fields.vectors import Displacement, DownwardRotation, Position, Rotation, RotationDelta, Scalars
 
 __all__ = [
     "Affine",
     "ArrayField",
     "Depth",
     "Displacement",
+    "DownwardRotation",
     "Field",
     "FieldError",
     "Height",

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from equidiff.fields.base import Field, FieldError
 from equidiff.fields.derived import Height, LocalPosition, LocalRotation, RelativePosition, RelativeYaw, SymmetricYaw
-from equidiff.fields.vectors import Displacement, Position, Rotation, RotationDelta, Scalars
+from equidiff.fields.grids import Image, Voxels
+from equidiff.fields.points import PointCloud
+from equidiff.fields.vectors import Displacement, DownwardRotation, Position, Rotation, RotationDelta, Scalars
 
-__all__ = ["absolute_action", "relative_action", "relative_trajectory_action", "state_observation"]
+__all__ = [
+    "absolute_action",
+    "camera_observation",
+    "planar_action",
+    "point_cloud_observation",
+    "proprioception",
+    "relative_action",
+    "relative_trajectory_action",
+    "state_observation",
+    "voxel_observation",
+]
 
 EEF_POSITION = "robot0_eef_pos"
 EEF_ROTATION = "robot0_eef_quat_site"
@@ -54,14 +66,65 @@ def state_observation(
     return tuple(fields)
 
 
+def proprioception(absolute: bool = True, gripper_size: int = 2) -> tuple[Field, ...]:
+    """The gripper: position (absolute=False: only its height), orientation, opening."""
+    place: Field = Position(EEF_POSITION) if absolute else Height(EEF_POSITION)
+    return (place, Rotation(EEF_ROTATION), Scalars(GRIPPER, size=gripper_size))
+
+
+def camera_observation(
+    scene: Sequence[str] = ("agentview",),
+    wrist: Sequence[str] = ("robot0_eye_in_hand",),
+    size: int = 84,
+    overhead: bool = False,
+) -> tuple[Field, ...]:
+    """Pictures (size x size) of cameras that watch the scene and of cameras on the gripper, and the gripper itself.
+
+    overhead: the scene's cameras look straight down at the workspace centre, so that their pictures turn exactly.
+    """
+    pictures = [Image(f"{name}_image", height=size, width=size, overhead=overhead) for name in scene]
+    on_gripper = [Image(f"{name}_image", height=size, width=size, view="body") for name in wrist]
+    return (*pictures, *on_gripper, *proprioception())
+
+
+def voxel_observation(
+    size: int = 64, wrist: Sequence[str] = ("robot0_eye_in_hand",), picture_size: int = 84
+) -> tuple[Field, ...]:
+    """A voxel grid, pictures of cameras on the gripper, and the gripper itself."""
+    return (Voxels("voxels", size=size), *camera_observation((), wrist, picture_size))
+
+
+def point_cloud_observation(
+    points: int = 256, colour: bool = True, scale: float = 0.2, from_gripper: bool = True, floor_z: float = 0.8
+) -> tuple[Field, ...]:
+    """A point cloud and the gripper itself, both seen from the gripper, or about the workspace centre."""
+    cloud = PointCloud(
+        "point_cloud",
+        points=points,
+        colour=colour,
+        origin=EEF_POSITION if from_gripper else "",
+        scale=scale,
+        floor_z=floor_z,
+    )
+    return (cloud, *proprioception(absolute=not from_gripper))
+
+
 def absolute_action() -> tuple[Field, ...]:
     """Target pose in the world frame and gripper: position, rotation vector, opening (7 values)."""
     return (Position("position"), Rotation("rotation", storage="rotvec"), Scalars("gripper"))
 
 
-def relative_action() -> tuple[Field, ...]:
-    """Deltas in the world frame as OSC_POSE takes them: displacement, rotation vector, opening (7 values)."""
-    return (Displacement("position"), RotationDelta("rotation"), Scalars("gripper"))
+def planar_action() -> tuple[Field, ...]:
+    """Target position, yaw of a gripper that points down, and gripper; stored as `absolute_action` (7 values)."""
+    return (Position("position"), DownwardRotation("rotation", storage="rotvec"), Scalars("gripper"))
+
+
+def relative_action(as_matrix: bool = False) -> tuple[Field, ...]:
+    """Deltas in the world frame as OSC_POSE takes them: displacement, rotation vector, opening (7 values).
+
+    as_matrix: learn the rotation's 3x3 matrix, as the published relative control does.
+    """
+    return (Displacement("position"), RotationDelta("rotation", as_matrix=as_matrix), Scalars("gripper"))
 
 
 def relative_trajectory_action(frame: str = "world") -> tuple[Field, ...]:

@@ -14,7 +14,7 @@ from equidiff.fields.base import FieldError, Source
 from equidiff.rotations import from_matrix, nearest_rotation, rotation_about_z, storage_size, to_matrix
 from equidiff.symmetry import Irreps
 
-__all__ = ["Displacement", "Position", "Rotation", "RotationDelta", "Scalars"]
+__all__ = ["Displacement", "DownwardRotation", "Position", "Rotation", "RotationDelta", "Scalars"]
 
 _VECTOR = Irreps((1, 0))
 _MOST_SCALARS = 10_000  # beyond it a file is damaged or hostile
@@ -151,15 +151,55 @@ class Rotation(Source):
 
 
 @dataclass(frozen=True)
+class DownwardRotation(Source):
+    """The yaw of a gripper that points straight down, and nothing else of its orientation: one pair of frequency 1.
+
+    Features are (cos yaw, sin yaw), yaw being the direction of the gripper's x axis in the world; `encode` gives
+    the orientation with that yaw whose z axis is down. Actions restricted to SE(2), an ablation of Wang et al. 2024.
+    """
+
+    storage: str = "rotvec"
+    scaled: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        storage_size(self.storage)
+
+    @property
+    def irreps(self) -> Irreps:
+        return Irreps((1,))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (storage_size(self.storage),)
+
+    def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
+        return _unit(to_matrix(raw[self.key], self.storage)[..., :2, 0])
+
+    def encode(self, features: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
+        cos, sin = _unit(features).unbind(-1)
+        zero = torch.zeros_like(cos)
+        rows = [torch.stack(row, -1) for row in ([cos, sin, zero], [sin, -cos, zero], [zero, zero, zero - 1])]
+        return from_matrix(torch.stack(rows, -2), self.storage)
+
+    def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
+        turned = rotation_about_z(angle, like=stored) @ to_matrix(stored, self.storage)
+        return from_matrix(turned, self.storage)
+
+
+@dataclass(frozen=True)
 class RotationDelta(Source):
     """A rotation applied from the left in the world frame; turning the scene conjugates it: R_z D R_z^T.
 
     As a rotation vector (radians, or any multiple of it as robosuite's OSC_POSE uses) the features are
     (x, y): frequency 1 and z: frequency 0. As a 3x3 matrix (9 values, rows first) they are one pair of
     frequency 2, two of frequency 1 and three scalars, an orthogonal change of basis of the entries.
+
+    as_matrix: a stored rotation vector becomes the features of its matrix, its numbers read as radians, which is
+    what the published relative control learns (Wang et al. 2024). It must be shorter than pi.
     """
 
     storage: str = "rotvec"
+    as_matrix: bool = False
     floor: ClassVar[float] = 1e-2
 
     def __post_init__(self) -> None:
@@ -167,8 +207,12 @@ class RotationDelta(Source):
             raise FieldError(f"RotationDelta({self.key!r}): storage must be 'rotvec' or 'matrix', got {self.storage!r}")
 
     @property
+    def _vector(self) -> bool:
+        return self.storage == "rotvec" and not self.as_matrix
+
+    @property
     def irreps(self) -> Irreps:
-        return _VECTOR if self.storage == "rotvec" else Irreps((2, 1, 1, 0, 0, 0))
+        return _VECTOR if self._vector else Irreps((2, 1, 1, 0, 0, 0))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -176,17 +220,20 @@ class RotationDelta(Source):
 
     def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
         stored = raw[self.key]
-        return stored if self.storage == "rotvec" else stored @ _basis(stored).T
+        if self._vector:
+            return stored
+        entries = stored if self.storage == "matrix" else from_matrix(to_matrix(stored, "rotvec"), "matrix")
+        return entries @ _basis(stored).T
 
     def encode(self, features: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
-        if self.storage == "rotvec":
+        if self._vector:
             return features
         # the polar factor of the whole matrix commutes with conjugation; the two-row closed form would not
         entries = features @ _basis(features)
         u, _, vh = torch.linalg.svd(entries.reshape(*entries.shape[:-1], 3, 3))
         sign = torch.linalg.det(u @ vh)[..., None, None]
         proper: Tensor = torch.cat([u[..., :2], u[..., 2:] * sign], -1) @ vh
-        return proper.flatten(-2)
+        return proper.flatten(-2) if self.storage == "matrix" else from_matrix(proper, "rotvec")
 
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         if self.storage == "rotvec":
@@ -194,6 +241,11 @@ class RotationDelta(Source):
         turn = rotation_about_z(angle, like=stored)
         matrix = stored.reshape(*stored.shape[:-1], 3, 3)
         return (turn @ matrix @ turn.transpose(-1, -2)).flatten(-2)
+
+
+def _unit(pair: Tensor) -> Tensor:
+    length: Tensor = pair.norm(dim=-1, keepdim=True)
+    return pair / length.clamp(min=1e-9)
 
 
 def _basis(like: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from equidiff.encoders import (
     VoxelEncoder,
     WristImageEncoder,
 )
+from equidiff.encoders.pretrained import load_pretrained
 from equidiff.fields import Depth, Displacement, Image, PointCloud, Position, Scalars, Voxels
 from equidiff.matching import count_parameters
 from equidiff.spec import Horizon, Space, Spec
@@ -101,7 +102,7 @@ def test_a_scene_picture_is_not_invariant_nor_a_plain_network_equivariant() -> N
         (partial(ENCODERS["voxels"], paddings=((0,), (1, 1))), "sizes that work near it: 10, 14, 18, 22"),
         (partial(ENCODERS["voxels"], paddings=((0,),)), "a list of paddings for each width"),
         (partial(ENCODERS["wrist"], key="top_image"), "camera on the gripper"),
-        (partial(ENCODERS["wrist"], weights="IMAGENET1K_V1"), "need norm=batch"),
+        (partial(ENCODERS["wrist"], weights="imagenet"), "need norm=batch"),
         (partial(ENCODERS["wrist"], crop=16), "crop needs a square picture, got 20 x 24"),
         (partial(ENCODERS["wrist"], trunk="resnet81"), "expected trunk in"),
         (partial(ENCODERS["points"], widths=()), "at least one width"),
@@ -133,6 +134,30 @@ def test_a_single_invariant_encoder_is_an_observation_too() -> None:
     )
     encoder = ObservationEncoder(spec, Symmetry(4), {"wrist": ENCODERS["wrist"]}, channels=3)
     assert encoder(torch.zeros(2, 1, 0), {"wrist_image": torch.randn(2, 1, 3, 24, 24)}).shape == (2, 1, 4, 3)
+
+
+def test_pretrained_weights_come_from_safetensors_and_are_not_asked_for_again(tmp_path) -> None:
+    from safetensors.torch import save_file
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    net = resnet18().eval()
+    path = tmp_path / "resnet18.safetensors"
+    save_file({k: v for k, v in net.state_dict().items() if "num_batches" not in k}, path)
+    make = partial(WristImageEncoder, _spec(), Symmetry(4), "wrist_image", channels=8, norm="batch")
+    encoder = make(weights=str(path)).eval()
+    assert load_pretrained(torch.nn.ModuleDict({"wrist": encoder})) == ["wrist"]
+    picture = torch.rand(1, 3, 20, 24)
+    mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normal = (picture - mean[:, None, None]) / spread[:, None, None]
+    want = encoder.keypoints(torch.nn.Sequential(*list(net.children())[:-2])(normal))
+    torch.testing.assert_close(encoder(picture[:, None] * 2 - 1)[:, 0], want)
+    assert load_pretrained(torch.nn.ModuleDict({"wrist": make()})) == []
+    save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    with pytest.raises(ValueError, match=r"wrist.weights: .* does not fit a resnet18: 'bn1.bias' is missing"):
+        load_pretrained(torch.nn.ModuleDict({"wrist": encoder}))
+    with pytest.raises(ValueError, match="no such file"):
+        load_pretrained(torch.nn.ModuleDict({"wrist": make(weights="nowhere.safetensors")}))
 
 
 def _published(**fields) -> Spec:
@@ -182,7 +207,7 @@ def test_the_published_scene_encoder_is_the_plain_composition_in_escnn() -> None
             x = en.PointwiseMaxPool2D(x.type, pool)(x)
         x = conv(x.type, ours.last)(x)
         want = en.ReLU(x.type)(x).tensor.view(1, 1, n, 8).transpose(-1, -2)
-    got = ours(picture[:, None])
+    got, want = ours(picture[:, None]).detach(), want.detach()
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * float(want.abs().max()))
     assert count_parameters(SceneImageEncoder(spec, Symmetry(8), "a", crop=76)) == 4_535_904
 

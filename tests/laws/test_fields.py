@@ -19,6 +19,8 @@ FIELDS = [
     fields.Displacement("velocity"),
     *(fields.Rotation("r", storage=s) for s in STORAGES),
     *(fields.RotationDelta("d", storage=s) for s in ("rotvec", "matrix")),
+    fields.RotationDelta("d", as_matrix=True),
+    *(fields.DownwardRotation("r", storage=s) for s in STORAGES),
     fields.Height("cube_pos"),
     fields.RelativePosition("cube_pos", "eef_pos"),
     *(fields.LocalPosition("cube_pos", "eef_pos", "eef_rot", storage=s) for s in STORAGES),
