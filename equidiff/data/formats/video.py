@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -40,13 +41,15 @@ class VideoFile:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         av.logging.set_level(av.logging.ERROR)  # the encoders greet on standard error
+        os.environ.setdefault("SVT_LOG", "1")
         self.path, self.frames, self.size, self._av = path, 0, 0, av
         self._container = av.open(str(path), "w", options={"movflags": "faststart"})
         options = {key: value.format(crf=crf) for key, value in CODECS[codec].items()}
         self._stream = self._container.add_stream(codec, fps, options=options)
         self._stream.height, self._stream.width = shape
         self._stream.pix_fmt = "yuv420p"
-        self._stream.time_base = Fraction(1, fps)
+        self._step = Fraction(1, fps)  # the stream changes its own once the file has begun
+        self._stream.codec_context.time_base = self._step
         self._open = True
 
     def __enter__(self) -> VideoFile:
@@ -61,7 +64,7 @@ class VideoFile:
         """Append pictures (T, H, W, 3)."""
         for picture in pictures:
             frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = self.frames, self._stream.time_base
+            frame.pts, frame.time_base = self.frames, self._step
             self.frames += 1
             self._mux(self._stream.encode(frame))
 
