@@ -47,7 +47,7 @@ def main(config: DictConfig) -> int:
         episodes=_at_least_one("episodes", settings["episodes"]),
         progress=sys.stderr.isatty(),
     )
-    symmetry = report(found, centre, _folds(task, settings["folds"], found))
+    symmetry = report(found, centre, _folds(task, settings["folds"] or {}, found))
     line = shlex.join(["python", "scripts/inspect_data.py", *sys.argv[1:]])
     write_json(out / "inspect.json", summary(found, symmetry))
     page = write_html(out / "index.html", render_inspection(found, symmetry, bounds=task.get("bounds"), line=line))
@@ -71,8 +71,10 @@ def _folds(task: Mapping[str, Any], given: Mapping[str, int], found: Inspection)
         if name not in names:
             raise DataError(f"folds.{name}: no such object{did_you_mean(name, names)}; the file has {', '.join(names)}")
         _at_least_one(f"folds.{name}", fold)
-    objects = task.get("objects") or {}
-    return {name: int(node.get("fold", 1)) for name, node in objects.items()} | dict(given)
+    objects = {name: int(node.get("fold", 1)) for name, node in (task.get("objects") or {}).items()}
+    # MimicGen's own records name the object in full: square_peg for the task's peg
+    known = {n: fold for n in names for name, fold in objects.items() if n == name or n.endswith(f"_{name}")}
+    return known | dict(given)
 
 
 def _centre(value: Any) -> tuple[float, float]:

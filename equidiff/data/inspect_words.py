@@ -18,8 +18,8 @@ __all__ = ["judge", "start_words"]
 _FEW = 8
 _EXTRAPOLATES = (
     "Turning such a demonstration about the centre gives scenes that the file never shows. An equivariant policy "
-    "answers them with the turned action: right where table, reach and dynamics are the same there, untested by this "
-    "data. On starts like those in the file the symmetry neither contradicts the data nor gains what even starts give."
+    "answers them with the turned action: right where table, reach and dynamics are the same there, but this file "
+    "cannot show it. On starts like its own the symmetry contradicts nothing; whether it helps there has to be measured."
 )
 
 

@@ -231,3 +231,13 @@ def test_script_refuses_bad_settings(
     assert run(monkeypatch, *(o.format(good=good, bad=tmp_path / "nothing.hdf5") for o in overrides)) == 2
     assert words in capsys.readouterr().err
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["good.hdf5"]
+
+
+def test_fold_of_a_task_reaches_the_name_that_mimicgen_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(i: int, arrays: dict[str, np.ndarray]) -> None:
+        arrays["obs/square_peg_pos"], arrays["obs/square_peg_quat"] = arrays["obs/cube_pos"], arrays["obs/cube_quat"]
+
+    path = write(tmp_path / "peg.hdf5", n=3, change=rename)
+    assert run(monkeypatch, f"data={path}", f"out={tmp_path}", "task=square", "folds={cube: 2}") == 0
+    starts = json.loads((tmp_path / "inspect.json").read_text())["symmetry"]["starts"]
+    assert {s["name"]: s["fold"] for s in starts} == {"gripper": 1, "cube": 2, "square_peg": 4}
