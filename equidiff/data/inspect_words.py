@@ -19,7 +19,7 @@ _FEW = 8
 _EXTRAPOLATES = (
     "Turning such a demonstration about the centre gives scenes that the file never shows. An equivariant policy "
     "answers them with the turned action: right where table, reach and dynamics are the same there, but this file "
-    "cannot show it. On starts like its own the symmetry contradicts nothing; whether it helps there has to be measured."
+    "cannot show it. On starts like its own the symmetry contradicts nothing; whether it helps must be measured."
 )
 
 
