@@ -142,3 +142,17 @@ def test_a_kill_loses_at_most_the_episode_under_way(tmp_path: Path) -> None:
     assert len(writer.seeds_done) in (told, told + 1)
     writer.finish()
     assert len(load_episodes(path, toy_spec(), "absolute")) in (told, told + 1)
+
+
+def test_foreign_demonstrations_may_lack_states_and_one_kind_of_actions(tmp_path: Path) -> None:
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    with DemoWriter(tmp_path / "d.hdf5", {}) as writer:
+        with pytest.raises(DataError, match="expected actions, actions_abs or both"):
+            writer.add(0, obs={"x": np.zeros((3, 1))})
+        writer.add(0, actions_abs=np.zeros((3, 7)), obs={"a_image": pictures})
+        writer.finish()
+    with h5py.File(tmp_path / "d.hdf5") as file:
+        demo = file["data/demo_0"]
+        assert set(demo) == {"actions_abs", "obs"}
+        assert (demo["obs/a_image"].compression, demo["obs/a_image"].chunks) == ("gzip", (1, 8, 8, 3))
+        assert demo.attrs["num_samples"] == 3
