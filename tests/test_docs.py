@@ -46,7 +46,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
 def test_config_choices_in_the_docs_exist() -> None:
     groups = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
     for page in PAGES:
-        for group, choice in re.findall(r"(?<![\w.])(\w+)=([a-z]\w+)", page.read_text()):
+        for group, choice in re.findall(r"(?<![\w.])(\w+)=([a-z]\w+)(?![\w/]|\.\w)", page.read_text()):
             if group in groups and choice not in ("choice", "mug"):
                 assert (ROOT / "configs" / group / f"{choice}.yaml").exists(), f"{page.name}: {group}={choice}"
 

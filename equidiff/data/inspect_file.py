@@ -286,7 +286,7 @@ def _refuse_other_formats(path: Path) -> None:
         ("zarr.json", "a zarr store"),
     ):
         if (path / marker).is_file():
-            raise DataError(f"{path}: is {what}, not a file of demonstrations; import it first (docs/formats.md)")
+            raise DataError(f"{path}: is {what}, not a file of demonstrations: scripts/import_data.py makes one")
 
 
 def _size(shape: tuple[int, ...]) -> str:
