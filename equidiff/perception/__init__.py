@@ -1,0 +1,24 @@
+"""From pictures and depth to observations: numpy only, the same code for data, simulation and the arm."""
+
+from equidiff.perception.camera import Frame, camera_pose, intrinsics, world_points
+from equidiff.perception.observe import Perception
+from equidiff.perception.settings import (
+    CameraSettings,
+    PerceptionError,
+    PerceptionSettings,
+    PointCloudSettings,
+    VoxelSettings,
+)
+
+__all__ = [
+    "CameraSettings",
+    "Frame",
+    "Perception",
+    "PerceptionError",
+    "PerceptionSettings",
+    "PointCloudSettings",
+    "VoxelSettings",
+    "camera_pose",
+    "intrinsics",
+    "world_points",
+]
