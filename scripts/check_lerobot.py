@@ -1,6 +1,6 @@
 """Check the LeRobotDataset reader and writer against LeRobot itself, in an environment of its own.
 
-    python scripts/check_lerobot.py                                       # makes the environment: 3 GB, some minutes
+    python scripts/check_lerobot.py                                       # makes the environment: 5 GB, some minutes
     python scripts/check_lerobot.py python=path/to/lerobot/venv/bin/python record=docs/measurements/lerobot.json
 
 Exports demonstrations (pictures as AV1, as H.264 and as PNG), loads them with LeRobotDataset and compares every frame,
@@ -50,7 +50,8 @@ def main(config: DictConfig) -> int:
         from equidiff.results import write_json
 
         command = "python scripts/check_lerobot.py"
-        write_json(config.record, {"command": command, "lerobot": about["lerobot"], "checks": checks})
+        versions = {name: about[name] for name in ("lerobot", "python", "numpy")}
+        write_json(config.record, {"command": command, **versions, "checks": checks})
     print(f"lerobot {about['lerobot']}: {len(failed)} of {len(checks)} checks failed")
     return 1 if failed else 0
 
@@ -127,7 +128,10 @@ def _exported(
             seen = np.concatenate([episode[key] for episode in ours])
             checks[f"{name}: {key}: LeRobot and equidiff read the same"] = bool(np.array_equal(seen, theirs[key]))
             if not source.features[key].picture:
-                checks[f"{name}: {key}: statistics"] = _statistics(seen, about["stats"][key])
+                checks[f"{name}: {key}: statistics"] = _statistics(seen, about["stats"][key], len(seen))
+            elif name == "png":
+                grey = seen.reshape(-1, 3) / 255
+                checks[f"{name}: {key}: statistics"] = _statistics(grey, about["stats"][key], len(seen))
             shape = list(source.features[key].shape)
             if key in about["window"]:
                 expected = [2, shape[2], *shape[:2]] if source.features[key].picture else [2, *shape]
@@ -153,9 +157,9 @@ def _exported(
     return about
 
 
-def _statistics(values: np.ndarray[Any, Any], stats: dict[str, list[float]]) -> bool:
+def _statistics(values: np.ndarray[Any, Any], stats: dict[str, list[float]], count: int) -> bool:
     flat = values.reshape(len(values), -1).astype(np.float64)
-    expected = {"min": flat.min(0), "max": flat.max(0), "mean": flat.mean(0), "std": flat.std(0), "count": [len(flat)]}
+    expected = {"min": flat.min(0), "max": flat.max(0), "mean": flat.mean(0), "std": flat.std(0), "count": [count]}
     quantiles = {"q01", "q10", "q50", "q90", "q99"} <= set(stats)
     return quantiles and all(np.allclose(stats[key], value, atol=1e-6) for key, value in expected.items())
 

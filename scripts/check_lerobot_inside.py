@@ -7,6 +7,7 @@ python check_lerobot_inside.py write SOURCE.npz DATASET    # a dataset recorded 
 from __future__ import annotations
 
 import json
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def read(dataset: Path, result: Path) -> None:
     sample = windows[1]
     about = {
         "lerobot": lerobot.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
         "frames": len(data),
         "episodes": data.num_episodes,
         "fps": data.fps,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from equidiff.data.episode import DataError
 
-__all__ = ["Feature", "ForeignDataset", "need", "refuse_non_finite"]
+__all__ = ["Feature", "ForeignDataset", "need", "refuse_non_finite", "writing"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,18 @@ def need(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise DataError(f"{module.partition('.')[0]} is not installed: pip install 'equidiff[formats]'") from error
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """A full disk, a missing right: DataError with the place and the fix instead of a trace."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{out}: cannot be written ({reason}). Free space or choose another place, and run the command again"
+        ) from error
 
 
 def refuse_non_finite(values: NDArray[Any], key: str, at: str) -> None:

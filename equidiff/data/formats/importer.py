@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from equidiff.data.episode import DataError
 from equidiff.data.formats.convert import check_mapping, convert_episode, unread
-from equidiff.data.formats.foreign import ForeignDataset
+from equidiff.data.formats.foreign import ForeignDataset, writing
 from equidiff.data.formats.mapping import Mapping
 from equidiff.data.writer import DemoWriter
 
@@ -57,8 +57,23 @@ def import_dataset(
         valid_fraction = source.valid / count if n is None and 0 < source.valid < count else 0.0
     env_args = {"env_name": mapping.name, "type": None, "env_kwargs": {"control_freq": hz}}
     attrs = {"source": {**source.about, "episodes": count}, "mapping": mapping.to_json(), "control_hz": hz}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with DemoWriter(out, env_args, attrs) as writer:
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write(source, mapping, out, count, valid_fraction, DemoWriter(out, env_args, attrs), progress)
+    steps, valid = sum(source.lengths[:count]), round(valid_fraction * count)
+    return ImportReport(out, count, steps, valid, tuple(unread(mapping, source.features)))
+
+
+def _write(
+    source: ForeignDataset,
+    mapping: Mapping,
+    out: Path,
+    count: int,
+    valid_fraction: float,
+    writer: DemoWriter,
+    progress: bool,
+) -> None:
+    with writer:
         left = [i for i in range(count) if i not in writer.seeds_done]
         for i in tqdm(left, desc="episodes", unit="episode", disable=not progress):
             at = f"{source.where}: episode {i}"
@@ -70,5 +85,3 @@ def import_dataset(
             writer.add(i, None, actions.get("actions"), actions.get("actions_abs"), obs)
         if left or not out.exists():
             writer.finish(valid_fraction)
-    steps, valid = sum(source.lengths[:count]), round(valid_fraction * count)
-    return ImportReport(out, count, steps, valid, tuple(unread(mapping, source.features)))

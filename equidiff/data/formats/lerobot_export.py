@@ -16,7 +16,7 @@ from tqdm import tqdm
 from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
 from equidiff.data.formats.export_source import ExportSource
-from equidiff.data.formats.foreign import need
+from equidiff.data.formats.foreign import need, writing
 from equidiff.data.formats.lerobot_meta import INDEX_FEATURES
 from equidiff.data.formats.lerobot_stats import episode_stats, merge_stats, plain
 from equidiff.data.formats.lerobot_tables import (
@@ -84,10 +84,11 @@ def export_lerobot(
     with ExportSource(data, control, obs, control_hz) as source:
         part = out.parent / f".{out.name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         try:
-            steps = _write(source, part, images, codec, crf, task or source.task, robot_type, limits, progress)
-            part.rename(out)
+            with writing(out):
+                part.mkdir(parents=True)
+                steps = _write(source, part, images, codec, crf, task or source.task, robot_type, limits, progress)
+                part.rename(out)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise

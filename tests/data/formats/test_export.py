@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +196,36 @@ def test_bad_files_leave_nothing(demos: Path, tmp_path: Path) -> None:
         export(odd, tmp_path / "set")
     assert not [p for p in tmp_path.iterdir() if "set" in p.name]
     assert export(odd, tmp_path / "set", images="png").is_dir()
+
+
+@pytest.mark.parametrize("images", ["video", "png"])
+def test_export_to_a_full_disk(images: str, demos: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: both refuse the next block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+        with pytest.raises(DataError, match=r"set: cannot be written .*Free space"):
+            export(demos, tmp_path / "set", images=images)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_import_to_a_full_disk(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, add = export(demos, tmp_path / "set", images="png"), DemoWriter.add
+
+    def full(self: DemoWriter, seed: int, *arrays: Any) -> None:
+        if seed == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(self, seed, *arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DemoWriter, "add", full)
+        with pytest.raises(DataError, match=r"again\.hdf5: cannot be written .*No space left.*Free space"):
+            back(root, tmp_path / "again.hdf5")
+    assert not (tmp_path / "again.hdf5").exists()
+    with back(root, tmp_path / "again.hdf5") as file:
+        assert len(file["data"]) == 3
 
 
 def test_merged_statistics() -> None:
