@@ -22,8 +22,8 @@ from equidiff.hydra_app import run_app
 def main(config: DictConfig) -> None:
     """Fetch, then say what is in the file."""
     from equidiff.config import ConfigError
-    from equidiff.data.download import HubFile, endpoint_in_use, fetch
-    from equidiff.data.published import published_path, summary
+    from equidiff.download import HubFile, endpoint_in_use, fetch
+    from equidiff.published_data import published_path
 
     task = OmegaConf.to_container(config.task, resolve=True) if "task" in config else None
     if not isinstance(task, dict):
@@ -39,6 +39,8 @@ def main(config: DictConfig) -> None:
         print(f"{got.path}: fetched {got.received / 1e6:.1f} MB{kept}, sha256 {got.sha256[:16]}..., {got.commit[:8]}")
     else:
         print(f"{got.path}: there already, verified, {got.commit[:8]}")
+    from equidiff.data.summary import summary  # with torch, seconds: not before there is something to read
+
     print(summary(got.path, node))
 
 

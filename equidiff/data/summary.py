@@ -1,48 +1,17 @@
-"""Which published file belongs to a task, and what is in a file that was fetched."""
+"""What is in a file of demonstrations, in a few lines."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import h5py
 
-from equidiff.config import ConfigError, did_you_mean
 from equidiff.data.robomimic import DemoFile
 
-__all__ = ["COLLECTIONS", "REPO", "published_path", "summary"]
-
-REPO = "amandlek/mimicgen_datasets"
-"""MimicGen's data on the Hugging Face hub (CC BY-NC-SA 4.0), `<collection>/<task>.hdf5`."""
-
-COLLECTIONS = ("core", "object", "source")
-"""core: 1000 generated demonstrations of a task; object: of its variants with other objects (o1, o2); source: the
-human demonstrations that all were generated from, one file for all variants of a task."""
-
-
-def published_path(task: Mapping[str, Any], collection: str | None = None) -> str:
-    """Path in REPO of a task's file. task: a node of configs/task. Raises ConfigError if the task has none.
-
-    collection: one of COLLECTIONS; None is "object" for o1 and o2, else "core".
-    """
-    name = str(task["name"])
-    family = re.sub(r"_[do]\d$", "", name)
-    if task.get("package", "robosuite") == "robosuite" or family == name:
-        raise ConfigError(
-            f"task={name}: no data set is published for it; the published ones are of MimicGen's tasks, e.g. "
-            f"task=stack_d1. scripts/generate_demos.py makes demonstrations of the built-in tasks"
-        )
-    if collection is None:
-        collection = "object" if re.search(r"_o\d$", name) else "core"
-    if collection not in COLLECTIONS:
-        raise ConfigError(
-            f"collection: expected one of {', '.join(COLLECTIONS)}, got {collection!r}"
-            f"{did_you_mean(collection, COLLECTIONS)}"
-        )
-    return f"{collection}/{family if collection == 'source' else name}.hdf5"
+__all__ = ["summary"]
 
 
 def summary(path: str | os.PathLike[str], task: Mapping[str, Any] | None = None) -> str:
