@@ -14,6 +14,7 @@ from equidiff.compose import policy_tree
 PACKAGE = Path(__file__).parents[1] / "equidiff"
 SIMULATORS = {"robosuite", "mujoco", "robomimic", "mimicgen", "gymnasium", "numba"}
 FOREIGN = SIMULATORS | {"h5py", "wandb", "accelerate", "cv2", "matplotlib", "imageio_ffmpeg", "PIL"}
+FOREIGN |= {"pyarrow", "av", "zarr"}
 # what each part may import of the package itself (at module level)
 MAY_IMPORT = {
     "symmetry": set(),
