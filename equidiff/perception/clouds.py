@@ -20,7 +20,7 @@ def crop(points: Points, colours: NDArray[np.uint8], bounds: Bounds) -> tuple[Po
 
 
 def thinned(points: Points, cell: float) -> NDArray[np.int64]:
-    """Indices of one point, the first, in each cube of side `cell` metres that holds any; in the order of the points."""
+    """Indices of the first point in each cube of side `cell` metres that holds any, in the order of the points."""
     if not len(points):
         return np.zeros(0, np.int64)
     cells = np.floor(points / np.float32(cell)).astype(np.int64)

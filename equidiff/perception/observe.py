@@ -40,7 +40,7 @@ class Perception:
             out["voxels"] = voxel_grid(points, colours, settings.voxels.bounds, settings.voxels.size)
         if settings.point_cloud is not None:
             cloud = settings.point_cloud
-            points, colours = crop(*_joined([seen[name] for name in cloud.cameras]), cloud.bounds)
+            points, colours = crop(*_joined([seen[name] for name in cloud.cameras]), cloud.kept)
             sampled = fixed_size(points, colours, cloud.points, cloud.method)
             out["point_cloud"] = sampled if cloud.colour else np.ascontiguousarray(sampled[:, :3])
         return out

@@ -58,7 +58,7 @@ class VoxelSettings:
         (x0, x1), (y0, y1), _ = self.bounds
         if abs((x1 - x0) - (y1 - y0)) > 1e-6:
             raise PerceptionError(
-                f"voxels.bounds: the grid must be square seen from above to turn with the scene, got {x1 - x0:.3f} m by "
+                f"voxels.bounds: a grid must be square seen from above to turn with the scene, got {x1 - x0:.3f} by "
                 f"{y1 - y0:.3f} m; give x and y the same length"
             )
         if not 1 <= self.size <= 512:
@@ -69,8 +69,9 @@ class VoxelSettings:
 class PointCloudSettings:
     """`points` points of the depth of `cameras` within `bounds` (metres, world).
 
-    method: "farthest" (evenly spread, farthest-point sampling) or "voxel" (one point per cell, then at random places
-    of a fixed order). With fewer points than asked for, points are repeated; with none, all are zero.
+    method: "farthest" (evenly spread, farthest-point sampling) or "voxel" (one point per cell of a size at which that
+    is few enough). With fewer points than asked for, points are repeated; with none, all are zero. clearance: metres
+    above the lower bound within which nothing is kept, so that the table does not take most of the points.
     """
 
     cameras: tuple[str, ...]
@@ -78,6 +79,7 @@ class PointCloudSettings:
     points: int = 1024
     method: str = "farthest"
     colour: bool = True
+    clearance: float = 0.0
 
     def __post_init__(self) -> None:
         _check_bounds("point_cloud", self.bounds)
@@ -86,6 +88,12 @@ class PointCloudSettings:
                 f"point_cloud: expected method {' or '.join(_METHODS)} and points from 1 to 1000000, got "
                 f"method={self.method!r}, points={self.points}"
             )
+
+    @property
+    def kept(self) -> Bounds:
+        """The bounds without the clearance."""
+        x, y, (low, high) = self.bounds
+        return x, y, (low + self.clearance, high)
 
 
 @dataclass(frozen=True)

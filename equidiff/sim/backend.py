@@ -18,9 +18,17 @@ import torch  # noqa: F401 - before OSMesa: the other way round is a segmentatio
 with contextlib.suppress(ImportError):  # CUDA builds of torch load it late, with the same end; CPU builds lack it
     import triton  # noqa: F401
 
-__all__ = ["SimulatorError", "load_mimicgen", "load_robosuite"]
+__all__ = ["SimulatorError", "load_mimicgen", "load_package", "load_robosuite", "load_task_zoo", "quiet"]
 
 MIMICGEN_INSTALL = "uv pip install ./requirements/stubs/* -e '.[mimicgen]' -c requirements/constraints.txt"
+# editable: their set-up scripts leave the models' XML files and meshes out
+MIMICGEN_CLONE = (
+    "git clone https://github.com/NVlabs/mimicgen && uv pip install -e ./mimicgen -c requirements/constraints.txt"
+)
+TASK_ZOO_CLONE = (  # no dependencies: it names mujoco-py, which it does not use
+    "git clone https://github.com/ARISE-Initiative/robosuite-task-zoo && "
+    "uv pip install --no-deps -e ./robosuite-task-zoo"
+)
 _PACKAGES = {
     "osmesa": ("OSMesa", "libosmesa6 libgl1-mesa-dri"),
     "egl": ("EGL", "libegl1 libgl1 libgl1-mesa-dri"),
@@ -44,7 +52,7 @@ def load_robosuite() -> ModuleType:
             raise SimulatorError(f"MUJOCO_GL={backend} needs the library {library}: apt-get install {packages}")
     if importlib.util.find_spec("robosuite") is None:
         raise SimulatorError("the simulator is not installed: make setup, or pip install 'equidiff[sim]'")
-    with _quiet():
+    with quiet():
         import robosuite
     return robosuite
 
@@ -53,7 +61,7 @@ def load_robosuite() -> ModuleType:
 def load_mimicgen() -> ModuleType:
     """The NVlabs mimicgen package, whose import registers its environments with robosuite."""
     load_robosuite()
-    with _quiet():  # looking for the submodule already imports the package
+    with quiet():  # looking for the submodule already imports the package
         # the package of that name on the index has no environments
         there = importlib.util.find_spec("mimicgen") and importlib.util.find_spec("mimicgen.envs")
     if not there:
@@ -61,12 +69,31 @@ def load_mimicgen() -> ModuleType:
             "this task needs the NVlabs mimicgen package (the one of that name on the index is another): "
             + MIMICGEN_INSTALL
         )
-    with _quiet():
+    with quiet():
         import mimicgen
     return mimicgen
 
 
-class _quiet:
+@cache
+def load_task_zoo() -> ModuleType:
+    """robosuite_task_zoo, on which mimicgen's HammerCleanup and Kitchen are built, and then mimicgen."""
+    load_robosuite()
+    if importlib.util.find_spec("robosuite_task_zoo") is None:
+        raise SimulatorError(
+            "HammerCleanup and Kitchen need robosuite_task_zoo, which is only in its repository: " + TASK_ZOO_CLONE
+        )
+    load_mimicgen()
+    with quiet():
+        import robosuite_task_zoo
+    return robosuite_task_zoo
+
+
+def load_package(name: str) -> ModuleType:
+    """The package that registers a task's environment: one of `equidiff.sim.task.PACKAGES`. Raises SimulatorError."""
+    return {"robosuite": load_robosuite, "mimicgen": load_mimicgen, "robosuite_task_zoo": load_task_zoo}[name]()
+
+
+class quiet:
     """Hides import-time advice about macro files and the like; errors still pass."""
 
     def __enter__(self) -> None:

@@ -11,17 +11,25 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from equidiff.sim.backend import SimulatorError, load_mimicgen, load_robosuite
+from equidiff.sim.backend import (
+    MIMICGEN_CLONE,
+    TASK_ZOO_CLONE,
+    SimulatorError,
+    load_package,
+    load_robosuite,
+)
 
 load_robosuite()
 
 import mujoco  # noqa: E402 - after the backend was chosen
 
 from equidiff.config import did_you_mean  # noqa: E402
+from equidiff.perception import PerceptionSettings  # noqa: E402
 from equidiff.sim.kinematics import matrix_to_quat, matrix_to_rotvec, rotation_z, solve_ik, yaw_of  # noqa: E402
 from equidiff.sim.physics import goal_of, make_physics  # noqa: E402
 from equidiff.sim.placement import sample_objects, sample_start  # noqa: E402
-from equidiff.sim.render import Camera  # noqa: E402
+from equidiff.sim.render import Camera, RendererSettings  # noqa: E402
+from equidiff.sim.sight import Sight  # noqa: E402
 from equidiff.sim.task import Task  # noqa: E402
 
 __all__ = ["CONTROLS", "TaskEnv", "env_arguments", "make_env", "make_env_from_args", "seeded"]
@@ -73,14 +81,25 @@ def env_arguments(task: Task, control: str = "relative") -> dict[str, Any]:
     }
 
 
-def make_env(task: Mapping[str, Any] | Task, control: str = "absolute", physics: str = "fast") -> TaskEnv:
-    """Environment of a task config. Raises ConfigError or SimulatorError."""
+def make_env(
+    task: Mapping[str, Any] | Task,
+    control: str = "absolute",
+    physics: str = "fast",
+    perception: PerceptionSettings | None = None,
+    renderer: RendererSettings | None = None,
+) -> TaskEnv:
+    """Environment of a task config; with `perception` it sees as well. Raises ConfigError or SimulatorError."""
     described = task if isinstance(task, Task) else Task.from_config(task)
-    return TaskEnv(described, env_arguments(described, control), physics)
+    return TaskEnv(described, env_arguments(described, control), physics, perception, renderer)
 
 
 def make_env_from_args(
-    env_args: Mapping[str, Any], task: Mapping[str, Any] | Task, control: str | None = None, physics: str = "fast"
+    env_args: Mapping[str, Any],
+    task: Mapping[str, Any] | Task,
+    control: str | None = None,
+    physics: str = "fast",
+    perception: PerceptionSettings | None = None,
+    renderer: RendererSettings | None = None,
 ) -> TaskEnv:
     """Environment of a data set's `env_args`; the task says which objects are observed.
 
@@ -94,7 +113,7 @@ def make_env_from_args(
         del kwargs[name]
     if control is not None:
         kwargs["controller_configs"]["control_delta"] = control == "relative"
-    return TaskEnv(described, arguments, physics)
+    return TaskEnv(described, arguments, physics, perception, renderer)
 
 
 class TaskEnv(gymnasium.Env):
@@ -102,7 +121,8 @@ class TaskEnv(gymnasium.Env):
 
     Observations (float32, world frame, metres, quaternions xyzw): robot0_eef_pos (3),
     robot0_eef_quat_site (4), robot0_gripper_qpos (2), and <object>_pos (3), <object>_quat (4) of every
-    object of the task. They are those of the state in which the next action starts.
+    object of the task; and what `perception` asks for (PerceptionSettings.shapes), unless `blind` is set,
+    because looking takes time. They are those of the state in which the next action starts.
     Action (7): target position, rotation vector and gripper (-1 open, +1 closed), or relative deltas in
     [-1, 1] for control "relative". `reset(seed=s)` gives the same episode for the same s.
     """
@@ -110,30 +130,43 @@ class TaskEnv(gymnasium.Env):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
-    def __init__(self, task: Task, env_args: Mapping[str, Any], physics: str = "fast") -> None:
+    def __init__(
+        self,
+        task: Task,
+        env_args: Mapping[str, Any],
+        physics: str = "fast",
+        perception: PerceptionSettings | None = None,
+        renderer: RendererSettings | None = None,
+    ) -> None:
         robosuite = load_robosuite()
-        if task.package == "mimicgen":
-            load_mimicgen()
+        load_package(task.package)
         from robosuite.environments.base import REGISTERED_ENVS
 
         name = env_args["env_name"]
         if name not in REGISTERED_ENVS:
             raise SimulatorError(
-                f"task {task.name}: robosuite knows no environment {name!r}{did_you_mean(name, REGISTERED_ENVS)} "
-                "HammerCleanup and Kitchen need robosuite_task_zoo from its repository."
+                f"task {task.name}: no environment {name!r} with task.package={task.package}"
+                f"{did_you_mean(name, REGISTERED_ENVS)}"
             )
         self.task, self.env_args, self.physics_kind = task, copy.deepcopy(dict(env_args)), physics
         self.control = "relative" if env_args["env_kwargs"]["controller_configs"]["control_delta"] else "absolute"
         with seeded(0):  # sizes that some tasks draw when they are built
             # placed by us: the model is compiled once; else the task rebuilds it at every reset
-            self.env = robosuite.make(name, **env_args["env_kwargs"], hard_reset=task.placement is None)
+            try:
+                self.env = robosuite.make(name, **env_args["env_kwargs"], hard_reset=task.placement is None)
+            except FileNotFoundError as error:
+                clones = {"mimicgen": MIMICGEN_CLONE, "robosuite_task_zoo": f"{MIMICGEN_CLONE} && {TASK_ZOO_CLONE}"}
+                clone = clones.get(task.package, "pip install robosuite==1.4.1")
+                raise SimulatorError(
+                    f"task {task.name}: a file of its models is missing ({error.filename}); the set-up of its package "
+                    f"leaves files out. Install it whole: {clone}"
+                ) from error
         self._cameras: dict[tuple[int, int], Camera] = {}
+        self.blind = False
+        self._sight = None if perception is None else Sight(perception, renderer or RendererSettings())
         self._bind()
         self.rest_yaw = 0.0
-        shapes = {key: value.shape for key, value in self.observe().items()}
-        self.observation_space = gymnasium.spaces.Dict(
-            {key: gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32) for key, shape in shapes.items()}
-        )
+        self.observation_space = gymnasium.spaces.Dict({key: _box(value) for key, value in self.observe().items()})
         high = np.full(7, np.inf if self.control == "absolute" else 1.0, np.float32)
         self.action_space = gymnasium.spaces.Box(-high, high, dtype=np.float32)
 
@@ -176,6 +209,8 @@ class TaskEnv(gymnasium.Env):
         for camera in self._cameras.values():
             camera.close()
         self._cameras = {}
+        if self._sight is not None:
+            self._sight.close()
         self.env.close()
 
     # -- state -------------------------------------------------------------------------------------
@@ -230,7 +265,10 @@ class TaskEnv(gymnasium.Env):
         for name in self.task.objects:
             out[f"{name}_pos"], matrix = self.pose(name)
             out[f"{name}_quat"] = matrix_to_quat(matrix)
-        return {key: np.asarray(value, dtype=np.float32) for key, value in out.items()}
+        observation = {key: np.asarray(value, dtype=np.float32) for key, value in out.items()}
+        if self._sight is not None and not self.blind:
+            observation |= self._sight.look(self.model, self.data)
+        return observation
 
     @property
     def eef(self) -> tuple[np.ndarray, np.ndarray]:
@@ -334,3 +372,10 @@ class seeded:
     def __exit__(self, *details: object) -> None:
         np.random.set_state(self.numpy)  # noqa: NPY002
         random.setstate(self.python)
+
+
+def _box(value: np.ndarray) -> gymnasium.spaces.Box:
+    """The range of an observation like this one."""
+    if value.dtype.kind == "u":
+        return gymnasium.spaces.Box(0, np.iinfo(value.dtype).max, value.shape, value.dtype.type)
+    return gymnasium.spaces.Box(-np.inf, np.inf, value.shape, np.float32)

@@ -1,10 +1,22 @@
-"""Observations and absolute actions from the stored states of a file that lacks them, e.g. MimicGen's."""
+"""Observations and absolute actions from the stored states of a file that lacks them, e.g. MimicGen's.
+
+Every stored state is put back into the simulator and looked at; nothing is stepped. The same code makes the
+observations of a live environment (TaskEnv.observe), so both are equal.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import multiprocessing
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +26,81 @@ from tqdm import tqdm
 
 from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
+from equidiff.data.robomimic import DemoFile, fingerprint
+from equidiff.perception import PerceptionSettings
+from equidiff.results import write_json
 from equidiff.sim.env import TaskEnv, make_env_from_args
 from equidiff.sim.kinematics import matrix_to_rotvec, rotvec_to_matrix
+from equidiff.sim.render import RendererSettings
+from equidiff.sim.sight import Sight
 from equidiff.sim.task import Task
+from equidiff.sim.workers import one_thread
 
-__all__ = ["absolute_targets", "prepare_states"]
+__all__ = ["absolute_targets", "prepare", "prepare_states"]
+
+_CHUNK = 2**20  # bytes of one compressed piece
 
 
 def prepare_states(
+    path: str | os.PathLike[str], task: Mapping[str, Any] | Task, out: str | os.PathLike[str], *, progress: bool = True
+) -> Path:
+    """`prepare` for object and gripper poses only, in this process."""
+    return prepare(path, task, out, workers=1, progress=progress)
+
+
+def prepare(
     path: str | os.PathLike[str],
     task: Mapping[str, Any] | Task,
     out: str | os.PathLike[str],
     *,
+    perception: PerceptionSettings | None = None,
+    renderer: RendererSettings | None = None,
+    workers: int = 2,
     progress: bool = True,
 ) -> Path:
-    """Write a copy of the low-dimensional part of `path` with the observations of `task` and `actions_abs`.
+    """Write a copy of `path` with the observations of `task`, what `perception` asks for, and `actions_abs`.
 
-    Every stored state is put back into the simulator (nothing is stepped). Episodes that are not solved
-    in their last state stay in the file but not in mask/train: published sets flag success at any step.
-    The original is only read; `out` appears when it is complete. Raises DataError if `path` has no
-    states or was made in another environment, SimulatorError if the simulator is missing.
+    Demonstrations that are not solved in their last state stay in the file but not in mask/train: published sets flag
+    success at any step. The original is only read. Finished demonstrations are kept in `.NAME.parts` beside `out`,
+    so that a call after a kill goes on; `out` appears when it is complete, and does not depend on `workers`. The
+    attribute `perception` of 'data' holds the settings, the renderer's, the cameras' intrinsics and the versions.
+    Raises DataError if `path` has no states, was made in another environment, or cannot be read or written;
+    SimulatorError if the simulator is missing; ValueError for cameras that do not exist.
     """
     source, target = Path(path), Path(out)
+    if source.resolve() == target.resolve():
+        raise DataError(f"{source}: would be overwritten; choose another out=")
+    if workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
     described = task if isinstance(task, Task) else Task.from_config(task)
-    temporary = target.with_name(f".{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with DemoFile(source) as file:
+        env_args, names, masks, attributes = file.env_args, file.names, file.masks, file.attributes
+    if not env_args:
+        raise DataError(f"{source}: 'data' has no attribute 'env_args'; it says in which environment the states are")
+    if env_args.get("env_name") != described.env:
+        raise DataError(
+            f"{source}: was made in {env_args.get('env_name')!r}, but task={described.name} is {described.env!r}; "
+            "choose the task of the data"
+        )
+    job = _Job(source, env_args, described, perception, renderer or RendererSettings())
+    parts = target.parent / f".{target.name}.parts"
+    _open_parts(parts, job)
     try:
-        with h5py.File(source, "r") as given, h5py.File(temporary, "w") as made:
-            _prepare(given, made, described, source, progress)
-        temporary.replace(target)
+        todo = [name for name in names if not (parts / f"{name}.hdf5").exists()]
+        with _worker(job, min(workers, max(len(todo), 1))) as run:
+            done = len(names) - len(todo)
+            bar = tqdm(
+                total=len(names), initial=done, desc=f"observations of {source.name}", unit="demo", disable=not progress
+            )
+            with bar:
+                for _ in run(todo, parts):
+                    bar.update()
+        _join(target, parts, job, names, masks, attributes)
     except OSError as error:
-        raise DataError(f"{source}: cannot be read or {target} cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"{source}: cannot be read, or {target} cannot be written ({error}). Finished demonstrations are "
+            f"in {parts}; the same call goes on"
+        ) from error
     return target
 
 
@@ -67,46 +121,133 @@ def absolute_targets(
     return out
 
 
-def _prepare(given: h5py.File, made: h5py.File, task: Task, path: Path, progress: bool) -> None:
-    if "data" not in given or "env_args" not in given["data"].attrs:
-        raise DataError(f"{path}: is not a robomimic file: no group 'data' with the attribute 'env_args'")
-    env_args = json.loads(given["data"].attrs["env_args"])
-    if env_args["env_name"] != task.env:
-        raise DataError(
-            f"{path}: was made in {env_args['env_name']!r}, but task={task.name} is {task.env!r}; "
-            "choose the task of the data"
-        )
-    names = sorted(given["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
-    env = make_env_from_args(env_args, task)
-    try:
-        data, solved, loaded = made.create_group("data"), [], ""
-        for name in tqdm(names, desc=f"observations of {path.name}", unit="demo", disable=not progress):
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to know."""
+
+    source: Path
+    env_args: Mapping[str, Any]
+    task: Task
+    perception: PerceptionSettings | None
+    renderer: RendererSettings
+
+    def make_env(self) -> TaskEnv:
+        return make_env_from_args(self.env_args, self.task, perception=self.perception, renderer=self.renderer)
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result, as JSON."""
+        return {
+            "source": fingerprint(self.source),
+            "objects": {name: dataclasses.asdict(thing) for name, thing in self.task.objects.items()},
+            "perception": None if self.perception is None else self.perception.to_json(),
+            "renderer": None if self.perception is None else self.renderer.to_json(),
+        }
+
+
+def _open_parts(parts: Path, job: _Job) -> None:
+    """Start the folder of finished demonstrations, or go on with one of the same settings."""
+    about = json.loads(json.dumps(job.about()))
+    note = parts / "settings.json"
+    if note.exists():
+        found = json.loads(note.read_text())
+        differing = [key for key in about if found.get(key) != about[key]]
+        if differing:
+            raise DataError(
+                f"{parts}: an interrupted preparation with another {' and '.join(differing)} is there; remove the "
+                "folder, or choose another out="
+            )
+    else:
+        parts.mkdir(parents=True, exist_ok=True)
+        write_json(note, about)
+    for left in parts.glob("*.part"):  # under way when a process died
+        left.unlink()
+
+
+@contextmanager
+def _worker(job: _Job, workers: int) -> Iterator[Any]:
+    """A function (names, folder) -> iterator that puts one finished demonstration after the other into the folder."""
+    if workers == 1:
+        maker = _Maker(job)
+        try:
+            yield lambda names, parts: (maker.make(name, parts) for name in names)
+        finally:
+            maker.close()
+        return
+    with one_thread():
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (job,))
+
+        def run(names: list[str], parts: Path) -> Iterator[str]:
+            try:
+                yield from pool.map(_make, names, [parts] * len(names))
+            except BrokenProcessPool as error:
+                raise DataError(f"{job.source}: a worker died; run with workers=1 to see why") from error
+
+        try:
+            yield run
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_maker: _Maker | None = None
+
+
+def _start(job: _Job) -> None:
+    global _maker
+    _maker = _Maker(job)
+
+
+def _make(name: str, parts: Path) -> str:
+    assert _maker is not None
+    return _maker.make(name, parts)
+
+
+class _Maker:
+    """Makes demonstrations in one process, with one environment."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        self.env: TaskEnv | None = None
+        self.loaded = ""
+
+    def close(self) -> None:
+        if self.env is not None:
+            self.env.close()
+
+    def make(self, name: str, parts: Path) -> str:
+        """Put `NAME.hdf5` into the folder, by a rename when it is complete."""
+        if self.env is None:
+            self.env = self.job.make_env()
+        temporary = parts / f".{name}.part"
+        with h5py.File(self.job.source, "r") as given:
             demo = given[f"data/{name}"]
             for key in ("states", "actions"):
                 if key not in demo:
                     raise DataError(
-                        f"{path}: {name} has no {key!r}{did_you_mean(key, list(demo))}; observations are made from it"
+                        f"{self.job.source}: {name} has no {key!r}{did_you_mean(key, list(demo))}; observations are "
+                        "made from it"
                     )
-            model_file = str(demo.attrs["model_file"])
-            if model_file != loaded:
-                env.load_model(model_file)
-                loaded = model_file
-            if _copy(demo, data.create_group(name), env):
-                solved.append(name)
-        for key, value in given["data"].attrs.items():
-            data.attrs[key] = value
-        data.attrs["prepared_from"] = path.name
-        kept = set(_names(given, "train", names)) & set(solved)
-        _mask(made, "train", [n for n in names if n in kept])
-        if "mask/valid" in given:
-            _mask(made, "valid", [n for n in _names(given, "valid", names) if n in set(solved)])
-    finally:
-        env.close()
+            model_file = str(demo.attrs.get("model_file", ""))
+            if model_file and model_file != self.loaded:
+                self.env.load_model(model_file)
+                self.loaded = model_file
+            try:
+                with h5py.File(temporary, "w") as made:
+                    _copy(demo, made.create_group("demo"), self.env)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        temporary.replace(parts / f"{name}.hdf5")
+        return name
 
 
-def _copy(demo: h5py.Group, out: h5py.Group, env: TaskEnv) -> bool:
-    """One episode; whether it is solved in its last state."""
+def _copy(demo: h5py.Group, out: h5py.Group, env: TaskEnv) -> None:
+    """One demonstration, with the attribute `success`: whether it is solved in its last state."""
     states, actions = np.asarray(demo["states"]), np.asarray(demo["actions"], dtype=np.float64)
+    if not np.isfinite(states).all() or len(states) != len(actions) or not len(states):
+        raise DataError(
+            f"{demo.file.filename}: {demo.name} has states {states.shape} and actions {actions.shape}; expected as "
+            "many, at least one, and finite values. Drop or repair it"
+        )
     observations, positions, rotations = [], [], []
     for state in states:
         env.set_positions(state)
@@ -114,27 +255,80 @@ def _copy(demo: h5py.Group, out: h5py.Group, env: TaskEnv) -> bool:
         position, rotation = env.eef
         positions.append(position)
         rotations.append(rotation)
-    limits = np.asarray(env.env.robots[0].controller.output_max)
-    targets = (
-        absolute_targets(actions, np.stack(positions), np.stack(rotations), limits)
-        if env.control == "relative"
-        else actions
-    )
-    out.create_dataset("states", data=states)
-    out.create_dataset("actions", data=actions)
-    out.create_dataset("actions_abs", data=targets)
+    if "actions_abs" in demo:
+        targets = np.asarray(demo["actions_abs"])
+    elif env.control == "relative":
+        limits = np.asarray(env.env.robots[0].controller.output_max)
+        targets = absolute_targets(actions, np.stack(positions), np.stack(rotations), limits)
+    else:
+        targets = actions
+    for key, value in (("states", states), ("actions", actions), ("actions_abs", targets)):
+        out.create_dataset(key, data=value)
     for key in observations[0]:
-        out.create_dataset(f"obs/{key}", data=np.stack([step[key] for step in observations]))
+        _store(out, f"obs/{key}", np.stack([step[key] for step in observations]))
     for key, value in demo.attrs.items():
         out.attrs[key] = value
+    out.attrs["num_samples"] = len(actions)
     env.set_state(states[-1])
     out.attrs["success"] = env.success
-    return env.success
 
 
-def _names(file: h5py.File, mask: str, default: list[str]) -> list[str]:
-    return [n.decode() for n in file[f"mask/{mask}"]] if f"mask/{mask}" in file else default
+def _store(out: h5py.Group, key: str, values: np.ndarray) -> None:
+    """Small arrays as they are; pictures, grids and clouds compressed in pieces of about a megabyte."""
+    step = values[0].nbytes
+    if step < 1024:
+        out.create_dataset(key, data=values)
+        return
+    rows = int(np.clip(_CHUNK // step, 1, len(values)))
+    out.create_dataset(key, data=values, chunks=(rows, *values.shape[1:]), compression="gzip", compression_opts=4)
 
 
-def _mask(file: h5py.File, name: str, members: list[str]) -> None:
-    file.create_dataset(f"mask/{name}", data=np.array(members, dtype="S"))
+def _join(
+    target: Path,
+    parts: Path,
+    job: _Job,
+    names: tuple[str, ...],
+    masks: Mapping[str, tuple[str, ...]],
+    attributes: Mapping[str, Any],
+) -> None:
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with h5py.File(temporary, "w") as made:
+            data = made.create_group("data")
+            for name in names:
+                with h5py.File(parts / f"{name}.hdf5", "r") as part:
+                    part.copy("demo", data, name=name)
+            for key, value in attributes.items():
+                data.attrs[key] = value
+            data.attrs["prepared_from"] = job.source.name
+            if job.perception is not None:
+                data.attrs["perception"] = json.dumps(_perception(job))
+            solved = {name for name in names if bool(data[name].attrs["success"])}
+            for mask in {"train", *masks}:
+                members = [n for n in masks.get(mask, names) if n in solved or mask not in ("train", "valid")]
+                made.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _perception(job: _Job) -> dict[str, Any]:
+    """What a checkpoint must know of how the observations were made."""
+    assert job.perception is not None
+    env = dataclasses.replace(job, perception=None).make_env()
+    sight = Sight(job.perception, job.renderer)
+    try:
+        env.observe()
+        return {
+            "settings": job.perception.to_json(),
+            "renderer": job.renderer.to_json(),
+            "intrinsics": sight.intrinsics(env.model, env.data),
+            "gl": os.environ.get("MUJOCO_GL", ""),
+            "versions": {name: metadata.version(name) for name in ("mujoco", "robosuite", "equidiff")},
+        }
+    finally:
+        sight.close()
+        env.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from equidiff.config import ConfigError, did_you_mean
 
-__all__ = ["Placement", "Start", "Task", "TaskObject"]
+__all__ = ["PACKAGES", "Cameras", "Placement", "Start", "Task", "TaskObject"]
+
+PACKAGES = ("robosuite", "mimicgen", "robosuite_task_zoo")
+"""Where an environment may come from. Tasks of robosuite_task_zoo need mimicgen as well, which has their variants."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,22 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Cameras:
+    """The environment's cameras that the published policies use.
+
+    image: what an image policy sees, the scene and the gripper's view. volume: those whose depth is put together for
+    voxels and point clouds.
+    """
+
+    image: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
+    volume: tuple[str, ...] = ("birdview", "agentview", "sideview", "robot0_eye_in_hand")
+
+
+@dataclass(frozen=True)
 class Task:
     """One task.
 
-    env: name registered with robosuite; package: where it comes from; horizon: control steps of an
+    env: name registered with robosuite; package: one of PACKAGES; horizon: control steps of an
     episode; placement: by object, None = as the environment does it; clearance: smallest distance of
     two placed objects in metres; start None = the robot's standard pose; removed: fixed bodies taken out of
     the scene, e.g. obstacles that would break the symmetry; expert: scripted expert.
@@ -72,6 +88,7 @@ class Task:
     removed: tuple[str, ...] = ()
     expert: str | None = None
     camera: str = "agentview"
+    cameras: Cameras = Cameras()
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> Task:
@@ -81,8 +98,12 @@ class Task:
         for name in ("name", "env"):
             if not isinstance(given.get(name), str):
                 raise ConfigError(f"task.{name}: expected a name, got {given.get(name)!r}")
-        if given.get("package", "robosuite") not in ("robosuite", "mimicgen"):
-            raise ConfigError(f"task.package: expected 'robosuite' or 'mimicgen', got {given['package']!r}")
+        package = given.get("package", "robosuite")
+        if package not in PACKAGES:
+            raise ConfigError(
+                f"task.package: expected one of {', '.join(PACKAGES)}, got {package!r}"
+                f"{did_you_mean(str(package), PACKAGES)}"
+            )
         objects = {k: _make(f"task.objects.{k}", TaskObject, v) for k, v in (given.get("objects") or {}).items()}
         placement = given.get("placement")
         if placement is not None:
@@ -96,11 +117,28 @@ class Task:
             placement=placement,
             removed=tuple(given.get("removed") or ()),
             start=None if start is None else _make("task.start", Start, start),
+            cameras=_cameras(given.get("cameras") or {}),
             centre=tuple(float(v) for v in given.get("centre", (0.0, 0.0))),
         )
         if given.get("bounds") is not None:
             given["bounds"] = tuple(tuple(float(v) for v in pair) for pair in given["bounds"])
         return cls(**given)
+
+    def to_json(self) -> dict[str, Any]:
+        """What an episode of this task depends on, as JSON. The cameras do not change an episode."""
+        tree = dataclasses.asdict(self)
+        del tree["cameras"]
+        return tree
+
+
+def _cameras(node: Any) -> Cameras:
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"task.cameras: expected image: [names] and volume: [names], got {node!r}")
+    _check_names("task.cameras", node, Cameras)
+    for use, names in node.items():
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"task.cameras.{use}: expected a list of camera names, got {names!r}")
+    return Cameras(**{use: tuple(names) for use, names in node.items()})
 
 
 def _make(at: str, cls: type[Any], node: Any) -> Any:

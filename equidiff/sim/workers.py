@@ -33,7 +33,10 @@ class RolloutError(RuntimeError):
 
 
 class Environment(Protocol):
-    """What the rollouts use of a gymnasium environment."""
+    """What the rollouts use of a gymnasium environment.
+
+    If it has an attribute `blind`, it is set while observations are not needed: cameras may then be left out.
+    """
 
     def reset(self, *, seed: int) -> tuple[Observation, dict[str, Any]]:
         """Start the episode of this seed; {key: (*shape)}."""
@@ -282,6 +285,8 @@ def _no_threads() -> None:
 
 def _begin(env: Environment, message: _Start, limits: _Limits) -> _Episode:
     began = time.perf_counter()
+    if hasattr(env, "blind"):
+        env.blind = False
     observation, _ = env.reset(seed=message.seed)
     history = deque([observation] * limits.history, maxlen=limits.history)
     episode = _Episode(message.seed, history, message.footage)
@@ -292,7 +297,10 @@ def _begin(env: Environment, message: _Start, limits: _Limits) -> _Episode:
 
 def _execute(env: Environment, episode: _Episode, actions: np.ndarray, limits: _Limits) -> None:
     began = time.perf_counter()
-    for action in actions:
+    looks_on_demand = hasattr(env, "blind")
+    for left, action in zip(range(len(actions) - 1, -1, -1), actions, strict=True):
+        if looks_on_demand:  # the policy sees only the last steps of a chunk
+            env.blind = left >= limits.history
         observation, _, terminated, truncated, info = env.step(action)
         episode.history.append(observation)
         episode.steps += 1
