@@ -39,6 +39,7 @@ class DemoWriter:
         settings = {"env_args": dict(env_args), "attrs": dict(attrs or {})}
         self._settings = json.loads(json.dumps(settings))
         self._finished: dict[int, str] = {}
+        self._facts: str | None = None
         if self.path.exists():
             self._finished = self._read_finished()
         self._note = self._parts / "settings.json"
@@ -106,10 +107,11 @@ class DemoWriter:
         _sync(temporary)
         temporary.replace(target)
 
-    def finish(self, valid_fraction: float = 0.0) -> Path:
+    def finish(self, valid_fraction: float = 0.0, facts: Mapping[str, Any] | None = None) -> Path:
         """Join all episodes, in the order of their seeds, to `path` and return it.
 
         valid_fraction: share of the episodes, the last ones, that mask/valid names; the others are in mask/train.
+        facts: what to note about how they were made (JSON), as the attribute "generation"; None keeps what is there.
         """
         if not 0 <= valid_fraction < 1:
             raise DataError(f"DemoWriter.finish: expected 0 <= valid_fraction < 1, got {valid_fraction}")
@@ -144,6 +146,9 @@ class DemoWriter:
                 if members:
                     out.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
             data.attrs["settings"] = json.dumps(self._settings)
+            note = json.dumps(dict(facts)) if facts is not None else self._facts
+            if note is not None:
+                data.attrs["generation"] = note
         _sync(temporary)
         temporary.replace(self.path)
         shutil.rmtree(self._parts, ignore_errors=True)
@@ -154,6 +159,7 @@ class DemoWriter:
             with h5py.File(self.path, "r") as file:
                 data = file["data"]
                 self._same(json.loads(data.attrs["settings"]), str(self.path))
+                self._facts = data.attrs.get("generation")
                 return {int(data[name].attrs["seed"]): name for name in data}
         except (OSError, KeyError) as error:
             raise DataError(

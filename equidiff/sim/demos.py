@@ -1,17 +1,13 @@
-"""Demonstrations from the scripted experts, in parallel, written as a robomimic HDF5 file."""
+"""Demonstrations in a robomimic HDF5 file: of the scripted experts, or of whoever else makes attempts."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import multiprocessing
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +15,58 @@ import numpy as np
 from tqdm import tqdm
 
 from equidiff.data.writer import DemoWriter
+from equidiff.sim.collect import Attempts, Demonstration, GenerationError, Recorder, in_seed_order
 from equidiff.sim.env import TaskEnv, env_arguments, make_env
 from equidiff.sim.experts import make_expert
 from equidiff.sim.kinematics import matrix_to_rotvec
 from equidiff.sim.task import Task
-from equidiff.sim.workers import one_thread
 
-__all__ = ["Demonstration", "GenerationError", "Report", "demonstrate", "episodes", "generate"]
-
-
-class GenerationError(RuntimeError):
-    """Demonstrations could not be made; the message says why. What was made so far is kept."""
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """One episode, step t of every array before action t (robomimic's convention).
-
-    states (T, S); actions (T, 7) relative in [-1, 1]; actions_abs (T, 7): target position in metres,
-    rotation vector in radians, gripper; obs {key: (T, ...)} float32.
-    """
-
-    seed: int
-    success: bool
-    states: np.ndarray
-    actions: np.ndarray
-    actions_abs: np.ndarray
-    obs: dict[str, np.ndarray]
-    model_file: str
+__all__ = [
+    "Demonstration",
+    "ExpertAttempts",
+    "GenerationError",
+    "Report",
+    "collect",
+    "demonstrate",
+    "episodes",
+    "generate",
+]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a generation did: episodes asked of the expert in this run and those solved in the final state."""
+    """What a generation did.
+
+    written: demonstrations in the file. Of this run: tried, solved (in the final state), solved_any (after some
+    step), and its seconds. seeds_used: attempts that the whole file took, over all runs.
+    """
 
     path: Path
     written: int
     tried: int
     solved: int
+    solved_any: int = 0
+    seconds: float = 0.0
+    seeds_used: int = 0
+
+    @property
+    def demos_per_minute(self) -> float:
+        """Demonstrations written in a minute of this run; 0 if it had nothing to do."""
+        return 60 * self.solved / self.seconds if self.seconds else 0.0
+
+
+class ExpertAttempts:
+    """Episodes of the task's scripted expert."""
+
+    def __init__(self, task: Task) -> None:
+        self.env = make_env(task, "relative")
+
+    def __call__(self, seed: int) -> Demonstration:
+        return demonstrate(self.env, seed)
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self.env.close()
 
 
 def demonstrate(env: TaskEnv, seed: int) -> Demonstration:
@@ -66,21 +76,21 @@ def demonstrate(env: TaskEnv, seed: int) -> Demonstration:
     """
     env.reset(seed=seed)
     expert = make_expert(env)
-    observation, model_file = env.observe(), env.model_xml
-    states: list[np.ndarray] = []
-    actions: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
-    observations: list[dict[str, np.ndarray]] = []
-    while len(actions) < env.task.horizon and (target := expert()) is not None:
-        states.append(env.state)
-        observations.append(observation)
+    observation, record = env.observe(), Recorder(env.model_xml)
+    while len(record) < env.task.horizon and (target := expert()) is not None:
+        state = env.state
         action = env.relative_action(target.position, target.rotation, target.grip)
-        observation, *_ = env.step(action)
+        after, _, _, _, info = env.step(action)
         position, rotation = env.goal
-        actions.append(action)
-        targets.append(np.concatenate([position, matrix_to_rotvec(rotation), [target.grip]]))
-    obs = {key: np.stack([step[key] for step in observations]) for key in observations[0]}
-    return Demonstration(seed, env.success, np.stack(states), np.stack(actions), np.stack(targets), obs, model_file)
+        record.add(
+            state,
+            observation,
+            action,
+            np.concatenate([position, matrix_to_rotvec(rotation), [target.grip]]),
+            info["success"],
+        )
+        observation = after
+    return record.finish(seed, env.success)
 
 
 def generate(
@@ -99,83 +109,72 @@ def generate(
     worker dies, ConfigError for a task without an expert, SimulatorError if the simulator is missing.
     """
     described = task if isinstance(task, Task) else Task.from_config(task)
+    attributes = {"task": described.to_json(), "first_seed": seed}
+    return collect(
+        partial(ExpertAttempts, described),
+        n,
+        DemoWriter(Path(out), env_arguments(described, "relative"), attributes),
+        name=f"the expert of {described.name}",
+        seed=seed,
+        workers=workers,
+        valid_fraction=valid_fraction,
+        progress=progress,
+    )
+
+
+def collect(
+    make: Callable[[], Attempts],
+    n: int,
+    writer: DemoWriter,
+    *,
+    name: str,
+    seed: int = 0,
+    workers: int = 2,
+    least: float = 0.1,
+    facts: Callable[[Report], Mapping[str, Any]] | None = None,
+    valid_fraction: float = 0.0,
+    progress: bool = True,
+) -> Report:
+    """Add solved attempts to `writer` until it has `n`, in the order of their seeds, and finish its file.
+
+    make: as of `in_seed_order`. name: of who attempts, for messages. least: share of solved attempts below which it
+    gives up, after 20. facts: what to note in the file about a run that attempted something. Raises GenerationError.
+    """
     if n < 1 or workers < 1:
         raise ValueError(f"generate: expected n >= 1 and workers >= 1, got n={n}, workers={workers}")
-    attributes = {"task": dataclasses.asdict(described), "first_seed": seed}
-    solved = tried = 0
-    with DemoWriter(Path(out), env_arguments(described, "relative"), attributes) as writer:
-        written = len(writer.seeds_done)
-        begin = max((s + 1 for s in writer.seeds_done), default=seed)
-        with (
-            episodes(described, begin, workers if written < n else 0) as demonstrations,
-            tqdm(
-                total=n,
-                initial=min(n, written),
-                desc=f"demonstrations of {described.name}",
-                unit="demo",
-                disable=not progress,
-            ) as bar,
-        ):
-            for demo in demonstrations:
-                tried += 1
-                if demo.success:
-                    writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
-                    solved += 1
-                    bar.update()
-                bar.set_postfix(expert=f"{solved}/{tried}")
-                if written + solved >= n:
-                    break
-                if tried >= 20 and solved < 0.1 * tried:
-                    raise GenerationError(
-                        f"the expert of {described.name} solved {solved} of {tried} episodes; "
-                        "make the task easier (placement, horizon) or give another expert"
-                    )
-        writer.finish(valid_fraction)
-    return Report(Path(out), written + solved, tried, solved)
+    solved = solved_any = tried = 0
+    written = len(writer.seeds_done)
+    begin = max((s + 1 for s in writer.seeds_done), default=seed)
+    started = time.monotonic()
+    with (
+        writer,
+        in_seed_order(make, begin, workers if written < n else 0) as demonstrations,
+        tqdm(
+            total=n, initial=min(n, written), desc=f"demonstrations of {name}", unit="demo", disable=not progress
+        ) as bar,
+    ):
+        for demo in demonstrations:
+            tried += 1
+            solved_any += demo.success_any
+            if demo.success:
+                writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
+                solved += 1
+                bar.update()
+            bar.set_postfix(solved=f"{solved}/{tried}")
+            if written + solved >= n:
+                break
+            if tried >= 20 and solved < least * tried:
+                raise GenerationError(
+                    f"{name} solved {solved} of {tried} episodes; "
+                    "make the task easier (placement, horizon) or give another expert or source"
+                )
+    seconds = time.monotonic() - started
+    used = max(writer.seeds_done) + 1 - seed
+    report = Report(writer.path, written + solved, tried, solved, solved_any, seconds if tried else 0.0, used)
+    writer.finish(valid_fraction, facts(report) if facts and tried else None)
+    return report
 
 
-@contextmanager
-def episodes(task: Task, first: int, workers: int) -> Iterator[Iterator[Demonstration]]:
-    """The expert's episodes of the seeds from `first` on, in their order; no end, or none at all with workers=0.
-
-    Leaving the context ends the worker processes. Raises GenerationError if one dies.
-    """
-    if workers == 0:
-        yield iter(())
-    elif workers == 1:
-        env = make_env(task, "relative")
-        try:
-            yield (demonstrate(env, seed) for seed in itertools.count(first))
-        finally:
-            env.close()
-    else:
-        with one_thread():
-            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (task,))
-            waiting = deque(pool.submit(_run, first + i) for i in range(workers + 1))
-        try:
-            yield _in_order(pool, waiting, first)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _in_order(pool: ProcessPoolExecutor, waiting: deque[Future[Demonstration]], first: int) -> Iterator[Demonstration]:
-    for seed in itertools.count(first):
-        try:
-            demo = waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise GenerationError(f"a worker died near seed {seed}; run with workers=1 to see why") from error
-        waiting.append(pool.submit(_run, seed + len(waiting) + 1))
-        yield demo
-
-
-_env: TaskEnv | None = None
-
-
-def _prepare(task: Task) -> None:
-    global _env
-    _env = make_env(task, "relative")
-
-
-def _run(seed: int) -> Demonstration:
-    assert _env is not None
-    return demonstrate(_env, seed)
+def episodes(task: Task, first: int, workers: int) -> AbstractContextManager[Iterator[Demonstration]]:
+    """The expert's episodes of the seeds from `first` on: `in_seed_order`."""
+    return in_seed_order(partial(ExpertAttempts, task), first, workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import h5py
 
 from equidiff.config import ConfigError
 from equidiff.data.episode import DataError
+from equidiff.data.writer import DemoWriter
 from equidiff.sim.backend import SimulatorError, load_mimicgen
-from equidiff.sim.demos import GenerationError, demonstrate, generate
-from equidiff.sim.env import make_env
+from equidiff.sim.demos import ExpertAttempts, GenerationError, Report, collect, demonstrate, generate
+from equidiff.sim.env import env_arguments, make_env
 from equidiff.sim.experts import EXPERTS, make_expert
 from equidiff.sim.prepare import absolute_targets, prepare_states
+from equidiff.sim.task import Cameras, Task
 
 pytestmark = pytest.mark.sim
 CONFIGS = Path(__file__).parents[2] / "configs" / "task"
@@ -187,3 +190,29 @@ def test_absolute_targets_keep_an_orientation_that_is_not_turned() -> None:
     targets = absolute_targets(actions, np.zeros((3, 3)), rotations, np.array([0.05] * 3 + [0.5] * 3))
     assert np.allclose(targets[:, 5], 0.5)
     assert np.allclose(targets[:, 0], 0.05)
+
+
+def test_a_camera_does_not_change_what_a_demonstration_depends_on() -> None:
+    """A file made before a camera was added to the task can still be extended."""
+    other = Task.from_config({**config("lift"), "cameras": {"image": ["frontview"]}})
+    assert other.cameras == Cameras(image=("frontview",))
+    assert other.to_json() == Task.from_config(config("lift")).to_json()
+    assert other.to_json()["objects"]["cube"] == {"body": "cube_main", "fold": 4}
+
+
+def test_how_a_file_was_generated_is_kept(three: Path, tmp_path: Path) -> None:
+    task = Task.from_config(config("lift"))
+    path = tmp_path / "lift.hdf5"
+
+    def add(n: int) -> Report:
+        writer = DemoWriter(path, env_arguments(task), {})
+        make, note = partial(ExpertAttempts, task), lambda report: {"attempts": report.seeds_used}
+        return collect(make, n, writer, name="the expert", workers=1, facts=note, progress=False)
+
+    for n in (1, 1, 2):  # the second has nothing to do
+        report = add(n)
+        assert (report.written, report.seeds_used) == (n, n)
+        with h5py.File(path) as file:
+            assert json.loads(file["data"].attrs["generation"]) == {"attempts": n}
+    assert report.tried == report.solved == report.solved_any == 1
+    assert report.demos_per_minute > 0

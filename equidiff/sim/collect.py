@@ -1,0 +1,143 @@
+"""Attempts at demonstrations: run in parallel, kept in the order of their seeds, whoever makes them."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from equidiff.sim.workers import one_thread
+
+__all__ = ["Attempts", "Demonstration", "GenerationError", "Recorder", "in_seed_order"]
+
+
+class GenerationError(RuntimeError):
+    """Demonstrations could not be made; the message says why. What was made so far is kept."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode, step t of every array before action t (robomimic's convention).
+
+    states (T, S); actions (T, 7) relative in [-1, 1]; actions_abs (T, 7): target position in metres,
+    rotation vector in radians, gripper; obs {key: (T, ...)} float32. success: solved in the final state;
+    success_any: solved after some step.
+    """
+
+    seed: int
+    success: bool
+    states: np.ndarray
+    actions: np.ndarray
+    actions_abs: np.ndarray
+    obs: dict[str, np.ndarray]
+    model_file: str
+    success_any: bool
+
+
+class Recorder:
+    """Collects the steps of an episode. `model_file`: its scene as XML."""
+
+    def __init__(self, model_file: str) -> None:
+        self.model_file = model_file
+        self._states: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._targets: list[np.ndarray] = []
+        self._observations: list[dict[str, np.ndarray]] = []
+        self._success_any = False
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def add(
+        self,
+        state: np.ndarray,
+        observation: dict[str, np.ndarray],
+        action: np.ndarray,
+        target: np.ndarray,
+        success: bool,
+    ) -> None:
+        """One step: state and observation before the action, the absolute target (7,), success after it."""
+        self._states.append(state)
+        self._observations.append(observation)
+        self._actions.append(action)
+        self._targets.append(target)
+        self._success_any |= success
+
+    def finish(self, seed: int, success: bool) -> Demonstration:
+        """The episode; `success` is that of its final state."""
+        return Demonstration(
+            seed,
+            success,
+            np.stack(self._states),
+            np.stack(self._actions),
+            np.stack(self._targets),
+            {key: np.stack([step[key] for step in self._observations]) for key in self._observations[0]},
+            self.model_file,
+            self._success_any,
+        )
+
+
+class Attempts(Protocol):
+    """Makes the attempt of a seed, the same one whenever it is asked."""
+
+    def __call__(self, seed: int) -> Demonstration:
+        """One episode, solved or not."""
+
+    def close(self) -> None:
+        """Free the simulator."""
+
+
+@contextmanager
+def in_seed_order(make: Callable[[], Attempts], first: int, workers: int) -> Iterator[Iterator[Demonstration]]:
+    """The attempts of the seeds from `first` on, in their order; no end, or none at all with workers=0.
+
+    make: picklable callable without arguments, called once in each worker process (in this one with workers=1).
+    Leaving the context ends the worker processes. Raises GenerationError if one dies.
+    """
+    if workers == 0:
+        yield iter(())
+    elif workers == 1:
+        attempts = make()
+        try:
+            yield (attempts(seed) for seed in itertools.count(first))
+        finally:
+            attempts.close()
+    else:
+        with one_thread():
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (make,))
+            waiting = deque(pool.submit(_run, first + i) for i in range(workers + 1))
+        try:
+            yield _in_order(pool, waiting, first)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, waiting: deque[Future[Demonstration]], first: int) -> Iterator[Demonstration]:
+    for seed in itertools.count(first):
+        try:
+            demo = waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise GenerationError(f"a worker died near seed {seed}; run with workers=1 to see why") from error
+        waiting.append(pool.submit(_run, seed + len(waiting) + 1))
+        yield demo
+
+
+_attempts: Attempts | None = None
+
+
+def _prepare(make: Callable[[], Attempts]) -> None:
+    global _attempts
+    _attempts = make()
+
+
+def _run(seed: int) -> Demonstration:
+    assert _attempts is not None
+    return _attempts(seed)
