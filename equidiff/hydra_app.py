@@ -26,7 +26,8 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
 
     `--help` prints `doc`, the groups and the settings. A misspelt override says what was meant; errors of
     equidiff are printed without a trace, exit code 2. Hydra's own flags (--multirun, --cfg job, ...) work.
-    `data=FILE` stands for `data.path=FILE` where the script does not choose from the group `data`.
+    `data=FILE` stands for `data.path=FILE`, and `obs=[...]` for `obs.make=[...]`, where the script has that setting and
+    does not choose from the group of that name.
     """
     sys.argv[1:] = arguments = [_as_path(a, name, configs) for a in sys.argv[1:]]
     if {"--help", "-h"} & set(arguments):
@@ -48,13 +49,14 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
 
 
 def _as_path(argument: str, name: str, configs: Path) -> str:
-    """KEY=FILE to KEY.path=FILE where KEY is a setting with a path, because Hydra knows only the group of that name."""
+    """KEY=X to KEY.path=X or KEY.make=X where KEY has that setting, because Hydra knows only the group of that name."""
     key, equals, value = argument.partition("=")
     root = OmegaConf.load(configs / f"{name}.yaml")
     if not equals or not (configs / key).is_dir() or not isinstance(root, DictConfig):
         return argument
     node = OmegaConf.to_container(root).get(key)  # type: ignore[union-attr]
-    return f"{key}.path={value}" if isinstance(node, dict) and "path" in node else argument
+    inner = [name for name in ("path", "make") if isinstance(node, dict) and name in node]
+    return f"{key}.{inner[0]}={value}" if inner else argument
 
 
 def _guarded(main: Callable[[DictConfig], int | None], config: DictConfig) -> int:

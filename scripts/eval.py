@@ -8,7 +8,8 @@ step is reported beside it), with an exact 95 % binomial interval. Writes <out>/
 episode, and, with film > 0, contact_sheet.png and video.mp4. Two results on the same seeds are compared
 by scripts/compare.py.
 Keys: checkpoint, n, seed, workers, batch (episodes per call of the policy), horizon (control steps,
-default the task's), physics (fast | robosuite), stop_on_success, device, film (episodes), out.
+default the task's), physics (fast | robosuite), stop_on_success, device, film (episodes), ignore_mismatch (of the
+renderer), out.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main(config: DictConfig) -> None:
         device=config.device,
         film=config.film,
         label=config.label,
+        ignore_mismatch=config.ignore_mismatch,
     )
     out = Path(config.out) if config.out else checkpoint.parent.parent / "eval" / checkpoint.name
     path = result.write(out / "result.json")

@@ -67,7 +67,9 @@ def main(config: DictConfig) -> int:
     if trainer_config.eval_every:
         from equidiff.sim.evaluate import RolloutEvaluator
 
-        evaluator = RolloutEvaluator(task, control, **tree["evaluation"])
+        evaluator = RolloutEvaluator(
+            task, control, **tree["evaluation"], perception=source.about["perception"], spec=spec
+        )
     loggers = []
     if tree["logger"]["wandb"] is not None:
         from equidiff.train.loggers import Wandb
@@ -83,8 +85,13 @@ def main(config: DictConfig) -> int:
         valid=valid,
         evaluator=evaluator,
         loggers=loggers,
-        data={**source.about, "pad": tree["data"]["pad"]},
-        extra={"task": task, "control": control, "command": shlex.join(["python", *sys.argv])},
+        data={**{k: v for k, v in source.about.items() if k != "perception"}, "pad": tree["data"]["pad"]},
+        extra={
+            "task": task,
+            "control": control,
+            "perception": source.about["perception"],
+            "command": shlex.join(["python", *sys.argv]),
+        },
         settings=tree,
     )
     try:

@@ -16,6 +16,7 @@ from equidiff.policy import Policy
 from equidiff.results import RolloutResult
 from equidiff.sim.rollouts import Episode, Footage, Rollouts, summarise
 from equidiff.sim.task import Task
+from equidiff.spec import Spec
 
 __all__ = ["RolloutEvaluator", "evaluate_checkpoint"]
 
@@ -23,7 +24,8 @@ __all__ = ["RolloutEvaluator", "evaluate_checkpoint"]
 class RolloutEvaluator:
     """Success rate over fixed seeds, for the trainer: {"success": rate at the end, "success_any": at any step}.
 
-    Workers are started at the first call and kept.
+    perception: how the training data's pictures were made, for a policy that sees. Workers are started at the first
+    call and kept.
     """
 
     def __init__(
@@ -34,12 +36,16 @@ class RolloutEvaluator:
         seed: int = 100000,
         workers: int = 2,
         batch: int = 4,
+        perception: Mapping[str, Any] | None = None,
+        spec: Spec | None = None,
     ) -> None:
         from equidiff.sim.env import make_env
+        from equidiff.sim.seeing import sight_of
 
         described = Task.from_config(task)
         self.seeds = list(range(seed, seed + n))
-        make = functools.partial(make_env, described, control)
+        seen, renderer = (None, None) if spec is None else sight_of(perception, spec)
+        make = functools.partial(make_env, described, control, perception=seen, renderer=renderer)
         self.rollouts = Rollouts(make, horizon=described.horizon, workers=workers, batch=min(batch, n))
 
     def __call__(self, policy: Policy, step: int) -> dict[str, float]:
@@ -69,12 +75,15 @@ def evaluate_checkpoint(
     film: int = 0,
     frame_size: int = 256,
     label: str = "",
+    ignore_mismatch: bool = False,
 ) -> tuple[RolloutResult, list[Episode]]:
     """Roll a checkpoint out on the seeds seed .. seed + n - 1 of the task it was trained for.
 
-    film: number of episodes to film. Raises CheckpointError if the checkpoint is damaged or names no task.
+    film: number of episodes to film. Raises CheckpointError if the checkpoint is damaged or names no task, and
+    PerceptionError if its pictures were drawn otherwise than they would be now, unless `ignore_mismatch`.
     """
     from equidiff.sim.env import make_env
+    from equidiff.sim.seeing import sight_of
 
     manifest = inspect_checkpoint(checkpoint)
     if "task" not in manifest or "control" not in manifest:
@@ -83,7 +92,10 @@ def evaluate_checkpoint(
     policy = load_policy(checkpoint, device=device)
     steps = horizon or task.horizon
     seeds = list(range(seed, seed + n))
-    make = functools.partial(make_env, task, manifest["control"], physics)
+    perception, renderer = sight_of(manifest.get("perception"), policy.spec, ignore_mismatch)
+    make = functools.partial(
+        make_env, task, manifest["control"], physics=physics, perception=perception, renderer=renderer
+    )
     footage = Footage(camera=task.camera, width=frame_size, height=frame_size) if film else None
     began = time.perf_counter()
     with Rollouts(

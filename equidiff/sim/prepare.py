@@ -65,7 +65,7 @@ def prepare(
     so that a call after a kill goes on; `out` appears when it is complete, and does not depend on `workers`. The
     attribute `perception` of 'data' holds the settings, the renderer's, the cameras' intrinsics and the versions.
     Raises DataError if `path` has no states, was made in another environment, or cannot be read or written;
-    SimulatorError if the simulator is missing; ValueError for cameras that do not exist.
+    SimulatorError if the simulator is missing; PerceptionError for cameras that do not exist.
     """
     source, target = Path(path), Path(out)
     if source.resolve() == target.resolve():
@@ -83,6 +83,7 @@ def prepare(
             "choose the task of the data"
         )
     job = _Job(source, env_args, described, perception, renderer or RendererSettings())
+    how = None if perception is None else _perception(job)  # also finds a camera that does not exist, before any work
     parts = target.parent / f".{target.name}.parts"
     _open_parts(parts, job)
     try:
@@ -95,7 +96,7 @@ def prepare(
             with bar:
                 for _ in run(todo, parts):
                     bar.update()
-        _join(target, parts, job, names, masks, attributes)
+        _join(target, parts, source, names, masks, attributes, how)
     except OSError as error:
         raise DataError(
             f"{source}: cannot be read, or {target} cannot be written ({error}). Finished demonstrations are "
@@ -269,8 +270,7 @@ def _copy(demo: h5py.Group, out: h5py.Group, env: TaskEnv) -> None:
     for key, value in demo.attrs.items():
         out.attrs[key] = value
     out.attrs["num_samples"] = len(actions)
-    env.set_state(states[-1])
-    out.attrs["success"] = env.success
+    out.attrs["success"] = env.ends_solved(states)
 
 
 def _store(out: h5py.Group, key: str, values: np.ndarray) -> None:
@@ -286,10 +286,11 @@ def _store(out: h5py.Group, key: str, values: np.ndarray) -> None:
 def _join(
     target: Path,
     parts: Path,
-    job: _Job,
+    source: Path,
     names: tuple[str, ...],
     masks: Mapping[str, tuple[str, ...]],
     attributes: Mapping[str, Any],
+    perception: Mapping[str, Any] | None,
 ) -> None:
     temporary = target.with_name(f".{target.name}.part")
     try:
@@ -300,9 +301,9 @@ def _join(
                     part.copy("demo", data, name=name)
             for key, value in attributes.items():
                 data.attrs[key] = value
-            data.attrs["prepared_from"] = job.source.name
-            if job.perception is not None:
-                data.attrs["perception"] = json.dumps(_perception(job))
+            data.attrs["prepared_from"] = source.name
+            if perception is not None:
+                data.attrs["perception"] = json.dumps(perception)
             solved = {name for name in names if bool(data[name].attrs["success"])}
             for mask in {"train", *masks}:
                 members = [n for n in masks.get(mask, names) if n in solved or mask not in ("train", "valid")]

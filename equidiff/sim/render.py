@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import mujoco
 import numpy as np
 
 from equidiff.config import did_you_mean
-from equidiff.perception import CameraSettings, Frame, camera_pose, intrinsics
+from equidiff.perception import CameraSettings, Frame, PerceptionError, camera_pose, intrinsics
 from equidiff.perception.camera import quantised
 
 __all__ = ["Camera", "Renderer", "RendererSettings"]
@@ -64,17 +65,17 @@ class RendererSettings:
 class Renderer:
     """Draws one model from several cameras, of sizes up to that of the largest. Call `close` when done.
 
-    cameras {name: CameraSettings}: of the model, or of one's own with a position and a target. Raises ValueError for a
-    camera that does not exist.
+    cameras {name: CameraSettings}: of the model, or of one's own with a position and a target. Raises PerceptionError
+    for a camera that does not exist.
     """
 
     def __init__(self, model: Any, cameras: Mapping[str, CameraSettings], settings: RendererSettings) -> None:
         names = [model.camera(i).name for i in range(model.ncam)]
         for name, camera in cameras.items():
             if camera.position is None and name not in names:
-                raise ValueError(
+                raise PerceptionError(
                     f"camera {name!r} does not exist{did_you_mean(name, names)} There are: {', '.join(names)}; or give "
-                    f"it a position and a target"
+                    "it a position and a target"
                 )
         self.cameras, self.settings = dict(cameras), settings
         self._drawn = settings.drawn(model)
@@ -136,6 +137,7 @@ class Renderer:
 
 
 _contexts: dict[tuple[int, int], Any] = {}
+atexit.register(lambda: [context.free() for context in _contexts.values()])  # later the GL library is gone
 
 
 def _context(width: int, height: int) -> Any:
