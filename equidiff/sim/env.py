@@ -25,6 +25,7 @@ import mujoco  # noqa: E402 - after the backend was chosen
 
 from equidiff.config import did_you_mean  # noqa: E402
 from equidiff.perception import PerceptionSettings  # noqa: E402
+from equidiff.sim import memory  # noqa: E402
 from equidiff.sim.kinematics import matrix_to_quat, matrix_to_rotvec, rotation_z, solve_ik, yaw_of  # noqa: E402
 from equidiff.sim.physics import goal_of, make_physics  # noqa: E402
 from equidiff.sim.placement import sample_objects, sample_start  # noqa: E402
@@ -150,10 +151,12 @@ class TaskEnv(gymnasium.Env):
             )
         self.task, self.env_args, self.physics_kind = task, copy.deepcopy(dict(env_args)), physics
         self.control = "relative" if env_args["env_kwargs"]["controller_configs"]["control_delta"] else "absolute"
+        # robosuite_task_zoo cannot be built without the object observations that we do not use
+        kwargs = {**env_args["env_kwargs"], "use_object_obs": task.package == "robosuite_task_zoo"}
         with seeded(0):  # sizes that some tasks draw when they are built
             # placed by us: the model is compiled once; else the task rebuilds it at every reset
             try:
-                self.env = robosuite.make(name, **env_args["env_kwargs"], hard_reset=task.placement is None)
+                self.env = robosuite.make(name, **kwargs, hard_reset=task.placement is None)
             except FileNotFoundError as error:
                 clones = {"mimicgen": MIMICGEN_CLONE, "robosuite_task_zoo": f"{MIMICGEN_CLONE} && {TASK_ZOO_CLONE}"}
                 clone = clones.get(task.package, "pip install robosuite==1.4.1")
@@ -218,7 +221,17 @@ class TaskEnv(gymnasium.Env):
     @property
     def success(self) -> bool:
         """Whether the task is solved in the current state."""
+        memory.look(self.env)
         return bool(self.env._check_success())
+
+    def ends_solved(self, states: np.ndarray) -> bool:
+        """Whether an episode of these states (T, S) is solved in the last one; that state is set afterwards."""
+        memory.forget(self.env)
+        solved = False
+        for state in states if memory.remembers(self.env) else states[-1:]:
+            self.set_state(state)
+            solved = self.success
+        return solved
 
     @property
     def state(self) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from equidiff.data.episode import DataError
+from equidiff.sim import memory
 from equidiff.sim.backend import quiet
 from equidiff.sim.demos import generate
 from equidiff.sim.env import TaskEnv, make_env_from_args
@@ -121,8 +122,10 @@ def _annotate(demo: h5py.Group, env: TaskEnv, about: MimicGenTask, where: str) -
         env.load_model(str(demo.attrs["model_file"]))
     interface = about.make_interface(env.env)
     steps: list[dict[str, Any]] = []
+    memory.forget(env.env)
     for state, action in zip(demo["states"], np.asarray(demo["actions"], dtype=np.float64), strict=True):
         env.set_state(state)
+        memory.look(env.env)
         steps.append(interface.get_datagen_info(action=action).to_dict())
     if "datagen_info" in demo:
         del demo["datagen_info"]
