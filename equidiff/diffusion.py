@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from equidiff.symmetry import Irreps
 
 __all__ = ["Clip", "Diffusion", "Generators", "draw"]
 
-Clip = Literal["none", "elementwise", "irrep"]
+Clip = Literal["none", "elementwise", "entries", "irrep"]
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy (B, T, E), step (B,)) -> prediction (B, T, E)"""
@@ -28,6 +28,8 @@ class Diffusion:
 
     - "elementwise" to [-1, 1]: the published sampler (`clip_sample=True`). Cutting x and y one by one
       does not commute with a turn that is not a multiple of 90 degrees.
+    - "entries": the same, but a relative rotation is clipped as the nine entries of its matrix, as in the published
+      relative policies; it needs a normaliser that leaves rotations as they are.
     - "irrep": the norm of each block to `margin` times the largest one in the training data: commutes
       with every rotation.
     - "none".
@@ -42,8 +44,8 @@ class Diffusion:
         clip: Clip = "irrep",
         margin: float = 1.05,
     ) -> None:
-        if clip not in ("none", "elementwise", "irrep"):
-            raise ValueError(f"diffusion.clip: expected 'none', 'elementwise' or 'irrep', got {clip!r}")
+        if clip not in get_args(Clip):
+            raise ValueError(f"diffusion.clip: expected 'none', 'elementwise', 'entries' or 'irrep', got {clip!r}")
         config = scheduler.config
         self.prediction = str(getattr(config, "prediction_type", "epsilon"))
         if self.prediction not in ("epsilon", "sample", "v_prediction"):
@@ -90,10 +92,12 @@ class Diffusion:
         bound: Tensor,
         generator: Generators = None,
         step_noise: Tensor | None = None,
+        entries: Tensor | None = None,
     ) -> Tensor:
         """Denoise `noise` (B, T, E) to a chunk (B, T, E).
 
         bound (T, blocks): largest block norms of the training data, used by clip="irrep".
+        entries (E, E): orthogonal map from the numbers that clip="entries" clips to the chunk's; None: the same.
         generator: one, or one per sample, for schedulers that add noise at each step (DDPM).
         step_noise (steps, B, T, E): that noise itself, e.g. a turned copy to test the whole sampler.
         """
@@ -104,7 +108,7 @@ class Diffusion:
             given = scheduler.scale_model_input(current, t)
             out = denoise(given, t.expand(noise.shape[0]))
             if self.clip != "none":
-                out = self._clipped(out, given, int(t), irreps, bound)
+                out = self._clipped(out, given, int(t), irreps, bound, entries)
             if self._added_noise == "none":
                 current = scheduler.step(out, t, current).prev_sample
                 continue
@@ -132,7 +136,9 @@ class Diffusion:
         variance = self.scheduler._get_variance(t)
         return float(variance if self.scheduler.config.variance_type == "fixed_small_log" else variance**0.5)
 
-    def _clipped(self, out: Tensor, noisy: Tensor, t: int, irreps: Irreps, bound: Tensor) -> Tensor:
+    def _clipped(
+        self, out: Tensor, noisy: Tensor, t: int, irreps: Irreps, bound: Tensor, entries: Tensor | None
+    ) -> Tensor:
         """The prediction that corresponds to the clipped clean chunk."""
         signal: float = float(self.scheduler.alphas_cumprod[t]) ** 0.5
         spread: float = max(1 - signal**2, 0.0) ** 0.5
@@ -142,8 +148,11 @@ class Diffusion:
             clean = (noisy - spread * out) / signal
         else:
             clean = signal * noisy - spread * out
-        if self.clip == "elementwise":
+        if self.clip == "elementwise" or (self.clip == "entries" and entries is None):
             clean = clean.clamp(-1, 1)
+        elif self.clip == "entries":
+            turn = entries.to(clean)  # type: ignore[union-attr]
+            clean = (clean @ turn).clamp(-1, 1) @ turn.T
         else:
             norms = irreps.block_norms(clean).clamp(min=1e-12)
             clean = clean * irreps.per_entry((self.margin * bound / norms).clamp(max=1))

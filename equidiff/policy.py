@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from equidiff.augment import RandomRotation
+from equidiff.augment import Augmentation
 from equidiff.diffusion import Diffusion, Generators, draw
 from equidiff.normalizer import Normalizer
 from equidiff.spec import Batch, Spec
@@ -62,9 +62,11 @@ class DiffusionPolicy(nn.Module):
         denoiser: Callable[..., Any],
         diffusion: Diffusion,
         normalizer: Callable[..., Normalizer] = Normalizer,
-        augment: RandomRotation | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
+        if augment is not None:
+            augment.check(spec)
         self.spec, self.symmetry, self.diffusion, self.augment = spec, symmetry, diffusion, augment
         self.normalizer = normalizer(spec=spec)
         self.encoder = encoder(spec=spec, symmetry=symmetry)
@@ -125,6 +127,7 @@ class DiffusionPolicy(nn.Module):
             noise.to(like),
             irreps=self.spec.action.irreps,
             bound=self.normalizer.bound,
+            entries=self.spec.action.entries,
             generator=generator,
             step_noise=None if step_noise is None else step_noise.to(like),
         )

@@ -143,6 +143,16 @@ class Space:
         """Law of the concatenated features of the vector fields."""
         return Irreps(tuple(k for f in self.fields for k in f.irreps.frequencies))
 
+    @cached_property
+    def entries(self) -> Tensor | None:
+        """Orthogonal (size, size), float64: features = entries @ what clip="entries" clips; None: the same numbers."""
+        maps = [(field.irreps.size, field.entries) for field in self.fields]
+        if all(entries is None for _, entries in maps):
+            return None
+        with torch.inference_mode(False):
+            blocks = [torch.eye(n, dtype=torch.float64) if m is None else m.double() for n, m in maps]
+            return torch.block_diag(*blocks)
+
     def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
         """{key: (..., *shape)} -> (..., irreps.size): features of all vector fields, concatenated in order."""
         parts = [f.decode(raw) for f in self.fields if f.vector]

@@ -123,6 +123,15 @@ class Field(ABC):
         offset = torch.where(scalar, offset, torch.zeros_like(offset))
         return Affine(offset, torch.where(scalar, scale, length).clamp(min=self.floor))
 
+    @property
+    def entries(self) -> Tensor | None:
+        """Orthogonal (size, size) map from the numbers that clip="entries" clips to the features; None: the same."""
+        return None
+
+    def translate(self, features: Tensor, metres: Tensor) -> Tensor:
+        """Features (..., size) of a scene moved by metres (..., 2) along x and y; unchanged if they are relative."""
+        return features
+
     def with_centre(self, centre: tuple[float, float]) -> Field:
         """The same field about a workspace centre (x, y) in metres, if it depends on one."""
         return self
@@ -178,6 +187,12 @@ class ArrayField(Field):
     @abstractmethod
     def exact(self, angle: float) -> bool:
         """Whether `turn` by this angle (radians) is free of interpolation."""
+
+    def translate(self, features: Tensor, metres: Tensor) -> Tensor:
+        raise FieldError(
+            f"{type(self).__name__}({self.key!r}) does not say what it becomes when the scene moves; give it a method "
+            "translate, or leave out augment=crop"
+        )
 
     def encode(self, features: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
         raise FieldError(

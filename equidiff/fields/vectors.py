@@ -86,6 +86,9 @@ class Position(Source):
         shift = self._shift(stored)
         return _VECTOR.rotate(stored - shift, angle) + shift
 
+    def translate(self, features: Tensor, metres: Tensor) -> Tensor:
+        return torch.cat([features[..., :2] + metres.to(features), features[..., 2:]], -1)
+
     def with_centre(self, centre: tuple[float, float]) -> Position:
         return replace(self, centre=centre)
 
@@ -213,6 +216,10 @@ class RotationDelta(Source):
     @property
     def irreps(self) -> Irreps:
         return _VECTOR if self._vector else Irreps((2, 1, 1, 0, 0, 0))
+
+    @property
+    def entries(self) -> Tensor | None:
+        return None if self._vector else _basis(torch.zeros((), dtype=torch.float64))
 
     @property
     def shape(self) -> tuple[int, ...]:
