@@ -12,6 +12,7 @@ from pathlib import Path
 
 from equidiff.report.recorded import (
     markdown_experts,
+    markdown_mimicgen,
     markdown_overview,
     markdown_physics,
     markdown_study,
@@ -38,6 +39,10 @@ def contents(root: Path) -> dict[Path, str]:
         file = docs / "measurements" / f"{name}.json"
         text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
         files[results] = replace_block(files[results], name, text)
+    generated, rates = docs / "mimicgen.md", docs / "measurements" / "mimicgen.json"
+    if generated.exists():
+        text = markdown_mimicgen(json.loads(rates.read_text())) if rates.exists() else NOTHING
+        files[generated] = replace_block(generated.read_text(), "mimicgen", text)
     files[readme] = readme.read_text()
     for page, folder in ((results, "images"), (readme, "docs/images")):
         text, picture = "", docs / "images" / "demo.png"

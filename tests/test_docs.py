@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from equidiff.report.recorded import read_record, replace_block
+from equidiff.report.recorded import markdown_mimicgen, read_record, replace_block
 from equidiff.results import ResultError
 from equidiff.sim.task import Task
 
@@ -155,3 +155,12 @@ def test_blocks_need_their_marks() -> None:
     )
     with pytest.raises(ValueError, match="expected one"):
         replace_block("nothing", "x", "new")
+
+
+def test_measured_generation_becomes_a_table() -> None:
+    replayed = {"demonstrations": 4, "successes": 3}
+    run = {"demos_per_minute": 16.04, "workers": 2}
+    row = {"successes": 30, "attempts": 33, "interval": [0.757, 0.981], "last_run": run, "replays": {"fast": replayed}}
+    text = markdown_mimicgen({"date": "2026-01-01", "command": "measure", "tasks": {"stack_d1": row}})
+    assert "| stack_d1 | 30/33 | 76–98 % | 16.0 (2) | 3/4 |" in text
+    assert text.endswith("2026-01-01: `measure`")

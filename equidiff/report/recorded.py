@@ -13,6 +13,7 @@ from equidiff.results import ResultError, RolloutResult
 
 __all__ = [
     "markdown_experts",
+    "markdown_mimicgen",
     "markdown_overview",
     "markdown_physics",
     "markdown_study",
@@ -110,6 +111,25 @@ def markdown_experts(record: Mapping[str, Any]) -> str:
             ]
         )
     table = _table(["task", "solved", "95 % interval", "control steps"], rows, "lrrr")
+    return f"{table}\n\n{record['date']}: `{record['command']}`"
+
+
+def markdown_mimicgen(record: Mapping[str, Any]) -> str:
+    """Table of what scripts/measure_mimicgen.py recorded."""
+    rows, kinds = [], list(dict.fromkeys(kind for row in record["tasks"].values() for kind in row["replays"]))
+    for task, row in record["tasks"].items():
+        (low, high), replays = row["interval"], row["replays"]
+        rows.append(
+            [
+                task,
+                f"{row['successes']}/{row['attempts']}",
+                f"{100 * low:.0f}–{100 * high:.0f} %",
+                f"{row['last_run']['demos_per_minute']:.1f} ({row['last_run']['workers']})",
+                *(f"{replays[kind]['successes']}/{replays[kind]['demonstrations']}" for kind in kinds),
+            ]
+        )
+    header = ["task", "solved in the end", "95 % interval", "demonstrations a minute (workers)"]
+    table = _table([*header, *(f"replayed: {kind}" for kind in kinds)], rows, "lrrr" + "r" * len(kinds))
     return f"{table}\n\n{record['date']}: `{record['command']}`"
 
 
