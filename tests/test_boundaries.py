@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "fields": {"fields", "rotations", "symmetry"},
     "spec": {"fields", "symmetry"},
     "normalizer": {"fields", "spec", "symmetry"},
-    "augment": {"spec", "symmetry"},
+    "augment": {"fields", "spec", "symmetry"},
     "nn": {"nn", "symmetry"},
     "encoders": {"encoders", "fields", "nn", "spec", "symmetry"},
     "denoisers": {"denoisers", "nn", "spec", "symmetry"},

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equidiff.fields.base import ArrayField, FieldError, Source
 
-__all__ = ["Depth", "Image", "Voxels", "turn_picture"]
+__all__ = ["Depth", "Image", "Picture", "Voxels", "slide_picture", "turn_picture"]
 
 VIEWS = ("scene", "body")
 _LONGEST_SIDE = 4096  # pixels; beyond it a file is damaged or hostile
@@ -33,12 +33,59 @@ def turn_picture(x: Tensor, angle: Tensor | float, fill: float = 0.0) -> Tensor:
     if turns.ndim == 0 and abs(float(turns) - round(float(turns))) < 1e-9:
         return torch.rot90(x, round(float(turns)) % 4, (-2, -1))
     flat = x.reshape(-1, channels, rows, columns)
-    phase = (turns * (math.pi / 2)).to(x.dtype).expand(leading).reshape(-1)
+    turns = turns.expand(leading).reshape(-1)
+    quarters = turns.round()
+    # an angle of each sample: float32 holds a quarter turn to seven digits
+    near = (turns - quarters).abs() < (1e-6 if isinstance(angle, Tensor) and angle.dtype == torch.float32 else 1e-9)
+    out = torch.empty_like(flat)
+    for quarter in range(4):
+        exact = near & (quarters.remainder(4) == quarter)
+        if exact.any():
+            out[exact] = torch.rot90(flat[exact], quarter, (-2, -1))
+    if not near.all():
+        out[~near] = _interpolated(flat[~near], turns[~near] * (math.pi / 2), fill)
+    return out.reshape(x.shape)
+
+
+def _interpolated(flat: Tensor, angle: Tensor, fill: float) -> Tensor:
+    phase = angle.to(flat.dtype)
     cos, sin, zero = torch.cos(phase), torch.sin(phase), torch.zeros_like(phase)
     # rows count downwards, so a counter-clockwise turn looks like a clockwise one in their coordinates
     sample = torch.stack([cos, -sin, zero, sin, cos, zero], -1).view(-1, 2, 3)
     grid = F.affine_grid(sample, list(flat.shape), align_corners=False)
-    return (F.grid_sample(flat - fill, grid, align_corners=False) + fill).reshape(x.shape)
+    return F.grid_sample(flat - fill, grid, align_corners=False) + fill
+
+
+def slide_picture(x: Tensor, cells: Tensor, fill: float = 0.0) -> Tensor:
+    """Move the content of pictures (..., C, S, S) by cells (..., 2), to the right and upwards; the edge is `fill`.
+
+    Whole cells are moved exactly, others are interpolated bilinearly.
+    """
+    channels, rows, columns = x.shape[-3:]
+    flat = x.reshape(-1, channels, rows, columns)
+    right, up = cells.expand(*x.shape[:-3], 2).reshape(-1, 2).to(torch.float64).unbind(-1)
+    low_x, low_y = right.add(1e-4).floor(), up.add(1e-4).floor()  # cells as metres / metres per cell round
+    part_x, part_y = right - low_x, up - low_y
+    out = torch.zeros_like(flat)
+    for more_x, share_x in ((0, 1 - part_x), (1, part_x)):
+        for more_y, share_y in ((0, 1 - part_y), (1, part_y)):
+            share = share_x * share_y
+            share = torch.where(share < 1e-3, 0.0, torch.where(share > 1 - 1e-3, 1.0, share)).to(x.dtype)
+            if share.any():
+                moved = _whole_cells(flat, (low_x + more_x).long(), (low_y + more_y).long(), fill)
+                out = out + moved * share[:, None, None, None]
+    return out.reshape(x.shape)
+
+
+def _whole_cells(flat: Tensor, right: Tensor, up: Tensor, fill: float) -> Tensor:
+    sides = flat.shape[-2:]
+    rows = torch.arange(sides[0], device=flat.device) + up[:, None]
+    columns = torch.arange(sides[1], device=flat.device) - right[:, None]
+    there = ((rows >= 0) & (rows < sides[0]))[:, :, None] & ((columns >= 0) & (columns < sides[1]))[:, None, :]
+    sample = torch.arange(len(flat), device=flat.device)[:, None, None]
+    rows, columns = rows.clamp(0, sides[0] - 1), columns.clamp(0, sides[1] - 1)
+    found = flat.movedim(1, -1)[sample, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    return torch.where(there[:, None], found, fill)
 
 
 def _quarter(angle: float) -> bool:
@@ -47,7 +94,7 @@ def _quarter(angle: float) -> bool:
 
 
 @dataclass(frozen=True)
-class _Picture(ArrayField, Source):
+class Picture(ArrayField, Source):
     """A camera's array: `height` rows from the top, `width` columns, and a view.
 
     view="scene": the camera looks at the workspace from above and the picture turns with the scene, which is
@@ -81,11 +128,15 @@ class _Picture(ArrayField, Source):
     def turn(self, features: Tensor, angle: Tensor | float) -> Tensor:
         return features if self.view == "body" else turn_picture(features, angle, fill=self._fill)
 
+    def slide(self, features: Tensor, cells: Tensor) -> Tensor:
+        """Move the content of the decoded picture by cells (..., 2), to the right and upwards."""
+        return slide_picture(features, cells, self._fill)
+
     _fill: ClassVar[float] = -1.0
 
 
 @dataclass(frozen=True)
-class Image(_Picture):
+class Image(Picture):
     """A colour picture, stored (height, width, 3) uint8; features (3, height, width) in [-1, 1]."""
 
     dtype: ClassVar[torch.dtype | None] = torch.uint8
@@ -109,7 +160,7 @@ class Image(_Picture):
 
 
 @dataclass(frozen=True)
-class Depth(_Picture):
+class Depth(Picture):
     """A depth picture, stored (height, width) uint16 in units of 0.1 mm along the optical axis, 0 = nothing seen.
 
     Features (1, height, width): `near` metres is -1, `far` and beyond, or nothing, is 1.
@@ -181,6 +232,10 @@ class Voxels(ArrayField, Source):
     def turn(self, features: Tensor, angle: Tensor | float) -> Tensor:
         layers = features.flatten(-4, -3)
         return turn_picture(layers, angle).reshape(features.shape)
+
+    def slide(self, features: Tensor, cells: Tensor) -> Tensor:
+        """Move the decoded grid by cells (..., 2) along x and y."""
+        return slide_picture(features.flatten(-4, -3), cells).reshape(features.shape)
 
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         return _like(self.turn(_floating(stored), angle), stored)

@@ -73,6 +73,12 @@ class PointCloud(ArrayField, Source):
             matrix = matrix.expand(*features.shape[:-2], 3, 3)
         return torch.cat([features[..., :3] @ matrix.transpose(-1, -2), features[..., 3:]], -1)
 
+    def translate(self, features: Tensor, metres: Tensor) -> Tensor:
+        if self.origin:  # seen from a position that moves as well
+            return features
+        moved = features[..., :2] + (metres / self.scale).to(features).unsqueeze(-2)
+        return torch.cat([moved, features[..., 2:]], -1)
+
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         centre = stored.new_tensor([*self.centre, 0.0])
         moved = torch.cat([stored[..., :3] - centre, stored[..., 3:]], -1)
