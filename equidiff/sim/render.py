@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from equidiff.config import did_you_mean
 from equidiff.perception import CameraSettings, Frame, PerceptionError, camera_pose, intrinsics
 from equidiff.perception.camera import quantised
+from equidiff.sim.backend import load_robosuite
+
+load_robosuite()  # chooses the GL library, which mujoco asks for when it is imported
+
+import mujoco  # noqa: E402
 
 __all__ = ["Camera", "Renderer", "RendererSettings"]
 
@@ -92,8 +96,9 @@ class Renderer:
         self._near, self._ratio = float(near), float(near / far)
 
     def frame(self, data: Any, name: str, depth: bool) -> Frame:
-        """What a camera sees of the state in `data`, whose kinematics (mj_kinematics, mj_camlight) are up to date."""
+        """What a camera sees of the state in `data`, whose mj_kinematics is up to date."""
         camera = self.cameras[name]
+        mujoco.mj_camlight(self._drawn, data)
         view = mujoco.MjvCamera()
         if camera.position is None:
             number = self._drawn.camera(name).id
@@ -137,7 +142,15 @@ class Renderer:
 
 
 _contexts: dict[tuple[int, int], Any] = {}
-atexit.register(lambda: [context.free() for context in _contexts.values()])  # later the GL library is gone
+
+
+@atexit.register
+def _free_contexts() -> None:
+    """At the very end the GL library is gone before them, which they would complain about."""
+    for context in _contexts.values():
+        context.free()
+        context.free = lambda: None  # it frees itself once more when it is deleted
+    _contexts.clear()
 
 
 def _context(width: int, height: int) -> Any:

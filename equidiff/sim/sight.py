@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from equidiff.perception import Perception, PerceptionSettings
@@ -24,7 +23,6 @@ class Sight:
 
     def look(self, model: Any, data: Any) -> dict[str, np.ndarray]:
         """Observations of the state in `data`, whose mj_kinematics is up to date."""
-        mujoco.mj_camlight(model, data)
         renderer = self._of(model)
         depth = self.settings.needs_depth
         return self._perception.observe(

@@ -1,0 +1,281 @@
+"""What is prepared from states is what a live environment sees; the fast renderer; resuming; refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+if importlib.util.find_spec("robosuite") is None:  # importing it here would come before torch
+    pytest.skip("the simulator is not installed (extra sim)", allow_module_level=True)
+import h5py
+
+from equidiff.data.episode import DataError
+from equidiff.data.writer import DemoWriter
+from equidiff.fields import Displacement, Image, Scalars
+from equidiff.perception import CameraSettings, PerceptionError, PerceptionSettings, world_points
+from equidiff.sim import prepare as preparation
+from equidiff.sim.demos import generate
+from equidiff.sim.env import env_arguments, make_env
+from equidiff.sim.meshes import with_fewer_faces
+from equidiff.sim.prepare import prepare
+from equidiff.sim.prepare_settings import find_task, like_observation, perception_of
+from equidiff.sim.render import Renderer, RendererSettings
+from equidiff.sim.seeing import sight_of
+from equidiff.sim.task import Task
+from equidiff.spec import Space, Spec
+
+pytestmark = pytest.mark.sim
+CONFIGS = Path(__file__).parents[2] / "configs"
+TASK: dict[str, Any] = yaml.safe_load((CONFIGS / "task" / "lift.yaml").read_text())
+TOP = {"position": [0.0, 0.0, 1.9], "target": [0.0, 0.0, 0.8]}
+NODE: dict[str, Any] = {
+    "cameras": {
+        "agentview": {"width": 48, "height": 48},
+        "robot0_eye_in_hand": {"width": 48, "height": 48},
+        "top": {"width": 64, "height": 48, **TOP},
+    },
+    "image": ["agentview", "robot0_eye_in_hand"],
+    "depth": ["top"],
+    "voxels": {"size": 16, "cameras": ["agentview", "top"]},
+    "point_cloud": {"points": 128, "cameras": ["agentview", "top"], "clearance": 0.006},
+}
+SETTINGS = PerceptionSettings.from_config(NODE, TASK["bounds"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EQUIDIFF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demos") / "lift.hdf5"
+    generate(TASK, 3, path, workers=1, valid_fraction=0.3, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(demos: Path) -> Path:
+    return prepare(demos, TASK, demos.with_name("seen.hdf5"), perception=SETTINGS, workers=1, progress=False)
+
+
+def test_prepared_is_what_a_live_environment_saw(tmp_path: Path) -> None:
+    env = make_env(TASK, "relative", perception=SETTINGS)
+    actions = np.random.default_rng(0).uniform(-1, 1, (10, 7))
+    states, seen = [], []
+    try:
+        observation, _ = env.reset(seed=5)
+        assert env.observation_space.contains(observation)
+        for action in actions:
+            states.append(env.state)
+            seen.append(observation)
+            observation, *_ = env.step(action)
+        model_file = env.model_xml
+        env.blind = True
+        assert not set(env.observe()) & set(SETTINGS.shapes)
+    finally:
+        env.close()
+    with DemoWriter(tmp_path / "live.hdf5", env_arguments(Task.from_config(TASK), "relative")) as writer:
+        writer.add(5, states, actions, actions, {"robot0_eef_pos": [s["robot0_eef_pos"] for s in seen]}, model_file)
+        path = writer.finish()
+    out = prepare(path, TASK, tmp_path / "seen.hdf5", perception=SETTINGS, workers=1, progress=False)
+    with h5py.File(out) as made:
+        stored = made["data/demo_0/obs"]
+        assert set(stored) == set(seen[0])
+        for key in stored:
+            np.testing.assert_array_equal(stored[key][()], np.stack([step[key] for step in seen]), err_msg=key)
+
+
+def test_the_prepared_file_is_whole(demos: Path, prepared: Path) -> None:
+    with h5py.File(prepared) as made, h5py.File(demos) as given:
+        assert sorted(made["data"]) == sorted(given["data"])
+        assert made["mask/train"][()].tolist() == given["mask/train"][()].tolist()
+        demo = made["data/demo_0"]
+        assert "next_obs" not in demo
+        for key in ("states", "actions", "actions_abs"):
+            np.testing.assert_array_equal(demo[key], given[f"data/demo_0/{key}"])
+        assert {
+            k: (v.shape[1:], v.dtype.name) for k, v in demo["obs"].items() if k in SETTINGS.shapes
+        } == SETTINGS.shapes
+        assert demo["obs/agentview_image"].compression == "gzip"
+        about = json.loads(made["data"].attrs["perception"])
+        assert PerceptionSettings.from_config(about["settings"]) == SETTINGS
+        assert about["renderer"]["kind"] == "fast"
+        assert set(about["intrinsics"]) == set(SETTINGS.used)
+        assert made["data"].attrs["prepared_from"] == demos.name
+    assert not list(prepared.parent.glob(".seen*"))
+
+
+def test_points_lie_on_the_cube_within_two_millimetres(prepared: Path) -> None:
+    env = make_env(TASK, perception=SETTINGS)
+    try:
+        env.reset(seed=3)
+        renderer = Renderer(env.model, {"top": CameraSettings(200, 200, (0, 0, 1.9), (0, 0, 0.8))}, RendererSettings())
+        points, colours = world_points(renderer.frame(env.data, "top", depth=True))
+        renderer.close()
+        position, rotation = env.pose("cube")
+        half = env.model.geom_size[env.model.geom("cube_g0").id]
+    finally:
+        env.close()
+    # what is near the cube and above the table is the cube
+    red = (np.linalg.norm((points - position)[:, :2], axis=1) < 0.05) & (points[:, 2] > 0.803) & (points[:, 2] < 0.87)
+    assert red.sum() > 30
+    assert np.median(colours[red, 0]) > np.median(colours[red, 1]) + 30
+    local = np.abs((points[red] - position) @ rotation)
+    outside = np.linalg.norm(np.maximum(local - half, 0), axis=1)
+    inside = (half - local).min(1)
+    assert np.maximum(outside, inside).max() < 0.002
+
+
+def test_a_camera_of_ones_own_is_where_its_pose_says() -> None:
+    """The same point of the table, seen by two cameras."""
+    env = make_env(TASK)
+    try:
+        env.reset(seed=0)
+        cameras = {
+            "top": CameraSettings(100, 100, (0, 0, 1.9), (0, 0, 0.8)),
+            "side": CameraSettings(100, 100, (0.9, -0.6, 1.5), (0, 0, 0.8)),
+        }
+        renderer = Renderer(env.model, cameras, RendererSettings())
+        seen = {name: world_points(renderer.frame(env.data, name, depth=True)) for name in cameras}
+        position, _ = env.pose("cube")
+        renderer.close()
+    finally:
+        env.close()
+    for points, _ in seen.values():
+        near = np.linalg.norm(points - position, axis=1) < 0.04
+        assert near.sum() > 10
+        assert np.abs(points[near].mean(0) - position).max() < 0.02
+
+
+def test_the_fast_renderer_changes_little_and_leaves_physics_alone() -> None:
+    env = make_env(TASK)
+    try:
+        env.reset(seed=1)
+        before = {
+            k: np.array(getattr(env.model, k)) for k in ("mesh_vert", "mesh_face", "mesh_facenum", "mat_reflectance")
+        }
+        cameras = {"agentview": CameraSettings(), "robot0_eye_in_hand": CameraSettings()}
+        pictures = {}
+        for kind in ("default", "fast"):
+            renderer = Renderer(env.model, cameras, RendererSettings(kind))
+            pictures[kind] = np.stack([renderer.frame(env.data, name, False).image for name in cameras]).astype(int)
+            renderer.close()
+        drawn = with_fewer_faces(env.model, 0.1, 200, 1500)
+        assert drawn.mesh_facenum.sum() < 0.3 * env.model.mesh_facenum.sum()
+        for key, value in before.items():
+            np.testing.assert_array_equal(getattr(env.model, key), value)
+    finally:
+        env.close()
+    assert 0 < np.abs(pictures["default"] - pictures["fast"]).mean() < 4
+
+
+def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
+    demos: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make = preparation._Maker.make
+
+    def dies_at_the_second(self: Any, name: str, parts: Path) -> str:
+        if len(made) == 1:
+            (parts / f".{name}.part").write_bytes(b"half")
+            raise KeyboardInterrupt
+        made.append(name)
+        return make(self, name, parts)
+
+    out = tmp_path / "seen.hdf5"
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation._Maker, "make", dies_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(demos, TASK, out, perception=SETTINGS, workers=1, progress=False)
+    assert not out.exists()
+    assert [p.name for p in (tmp_path / ".seen.hdf5.parts").glob("*.hdf5")] == ["demo_0.hdf5"]
+    other = PerceptionSettings.from_config({**NODE, "image": ["agentview"]}, TASK["bounds"])
+    with pytest.raises(DataError, match="an interrupted preparation with another perception is there"):
+        prepare(demos, TASK, out, perception=other, workers=1, progress=False)
+    prepare(demos, TASK, out, perception=SETTINGS, workers=2, progress=False)
+    with h5py.File(out) as a, h5py.File(prepared) as b:
+        for name in b["data"]:
+            for key in b[f"data/{name}/obs"]:
+                np.testing.assert_array_equal(a[f"data/{name}/obs/{key}"], b[f"data/{name}/obs/{key}"])
+    assert [p.name for p in tmp_path.iterdir()] == ["seen.hdf5"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(preparation, "_copy", full)
+    with pytest.raises(DataError, match=r"cannot be written \(\[Errno 28\] No space left on device\).*goes on"):
+        prepare(demos, TASK, tmp_path / "out.hdf5", workers=1, progress=False)
+    assert not (tmp_path / "out.hdf5").exists()
+    assert not list((tmp_path / ".out.hdf5.parts").glob("*.part"))
+
+
+def test_bad_input_is_refused_before_any_work(demos: Path, tmp_path: Path) -> None:
+    lost = PerceptionSettings.from_config({"cameras": {"agentveiw": {}}, "image": ["agentveiw"]})
+    with pytest.raises(PerceptionError, match="camera 'agentveiw' does not exist; did you mean 'agentview'"):
+        prepare(demos, TASK, tmp_path / "a.hdf5", perception=lost, workers=2, progress=False)
+    with pytest.raises(DataError, match="would be overwritten"):
+        prepare(demos, TASK, demos, progress=False)
+    stack = yaml.safe_load((CONFIGS / "task" / "stack.yaml").read_text())
+    with pytest.raises(DataError, match=r"was made in 'Lift', but task=stack is 'Stack'"):
+        prepare(demos, stack, tmp_path / "a.hdf5", progress=False)
+    broken = tmp_path / "broken.hdf5"
+    broken.write_bytes(demos.read_bytes()[:3000])
+    with pytest.raises(DataError, match="not a readable HDF5 file"):
+        prepare(broken, TASK, tmp_path / "a.hdf5", progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.hdf5"]
+
+
+def test_settings_come_from_the_command_line_or_from_what_a_policy_observes(demos: Path) -> None:
+    config = yaml.safe_load((CONFIGS / "prepare.yaml").read_text())
+    task = Task.from_config(TASK)
+    assert find_task(demos, CONFIGS)["name"] == "lift"
+    config["obs"]["make"] = ["image", "depth", "voxel", "point_cloud"]
+    made = perception_of(config, task)
+    assert made is not None
+    assert made.image == made.depth == task.cameras.image
+    assert made.voxels is not None
+    assert made.voxels.cameras == task.cameras.volume
+    assert {"voxels", "point_cloud", "agentview_image", "agentview_depth"} <= set(made.shapes)
+    config["obs"]["make"] = []
+    assert perception_of(config, task) is None
+    like = like_observation("point_cloud", TASK, CONFIGS)
+    assert like is not None
+    assert like.shapes["point_cloud"] == ((256, 6), "float32")
+    assert like_observation("state", TASK, CONFIGS) is None
+    config["obs"]["make"] = ["pointcloud"]
+    with pytest.raises(ValueError, match="got 'pointcloud'; did you mean 'point_cloud'"):
+        perception_of(config, task)
+
+
+def test_a_policy_must_see_what_it_was_trained_on(prepared: Path) -> None:
+    with h5py.File(prepared) as made:
+        about = json.loads(made["data"].attrs["perception"])
+    action = Space((Displacement("a"),))
+    spec = Spec(Space((Image("agentview_image", height=48, width=48), Scalars("g"))), action)
+    settings, renderer = sight_of(about, spec)
+    assert settings == SETTINGS
+    assert renderer == RendererSettings()
+    assert sight_of(None, Spec(Space((Scalars("g"),)), action)) == (None, None)
+    with pytest.raises(PerceptionError, match=r"sees agentview_image, but its data did not say how they were made"):
+        sight_of(None, spec)
+    larger = Spec(Space((Image("agentview_image", height=50, width=50),)), action)
+    with pytest.raises(PerceptionError, match=r"\(50, 50, 3\), the data's perception makes \(48, 48, 3\)"):
+        sight_of(about, larger)
+    for change, message in (
+        ({"renderer": {**about["renderer"], "version": 0}}, "renderer version: the data was drawn with 0"),
+        ({"versions": {**about["versions"], "mujoco": "1.0"}}, "mujoco: the data was drawn with 1.0"),
+    ):
+        with pytest.raises(PerceptionError, match=message + ".*ignore_mismatch=true"):
+            sight_of({**about, **change}, spec)
+        assert sight_of({**about, **change}, spec, ignore_mismatch=True)[0] == SETTINGS
