@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,11 @@ class DataError(ValueError):
 class Episode:
     """One demonstration of T control steps; action t follows observation t.
 
-    obs: {key: (T, *shape)} float32, raw storage form. action: (T, A) float32.
+    obs: {key: (T, *shape)}, raw storage form: float32, pictures and grids uint8, depth uint16. action: (T, A) float32.
     """
 
     name: str
-    obs: dict[str, NDArray[np.float32]]
+    obs: Mapping[str, NDArray[Any]]
     action: NDArray[np.float32]
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -29,12 +29,10 @@ from numpy.typing import NDArray
 
 from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError, Episode
+from equidiff.data.needed import ACTIONS, Needed, action_key, as_stored, how_to_get, mixed, needed_arrays
 from equidiff.spec import Spec
 
-__all__ = ["ACTIONS", "DemoFile", "fingerprint", "load_episodes"]
-
-ACTIONS = {"absolute": "actions_abs", "relative": "actions"}
-"""Data set that holds the actions of each kind of control."""
+__all__ = ["ACTIONS", "DemoFile", "fingerprint", "hashed_whole", "load_episodes"]
 
 _WHOLE = 256 * 2**20  # bytes up to which a file is hashed whole
 _BLOCK = 2**20
@@ -122,6 +120,15 @@ class DemoFile:
         return parsed
 
     @property
+    def perception(self) -> dict[str, Any] | None:
+        """How pictures, grids and clouds were made (scripts/prepare_data.py), None if there are none."""
+        text = self._file["data"].attrs.get("perception")
+        try:
+            return None if text is None else dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.path}: attribute perception of 'data' is not JSON ({error})") from error
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of 'data'."""
         return dict(self._file["data"].attrs)
@@ -134,8 +141,7 @@ class DemoFile:
     def missing(self, spec: Spec, control: str) -> tuple[str, ...]:
         """What `episode` needs and the first demonstration lacks, e.g. ("actions_abs", "obs/cube_pos")."""
         demo = self._demo(self.names[0])
-        needed = [_action_key(control), *(f"obs/{key}" for key in spec.observation.keys)]
-        return tuple(name for name in needed if name not in demo)
+        return tuple(name for name in sorted(needed_arrays(spec, control)) if name not in demo)
 
     def fingerprint(self) -> str:
         """See `fingerprint`."""
@@ -172,51 +178,55 @@ class DemoFile:
         return names[:n_demo]
 
     def episode(self, name: str, spec: Spec, control: str) -> Episode:
-        """One demonstration with the arrays the spec reads, float32, checked for shape, length and finite values."""
+        """One demonstration with the arrays the spec reads, checked for shape, length, type and finite values."""
+        arrays = needed_arrays(spec, control)
+        self.check([name], arrays)
+        values = {key: self.read(name, key, need) for key, need in arrays.items()}
+        obs = {key.removeprefix("obs/"): value for key, value in values.items() if key.startswith("obs/")}
+        return Episode(name, obs, values[action_key(control)])
+
+    def check(self, names: Sequence[str], arrays: Mapping[str, Needed]) -> dict[str, int]:
+        """{name: steps} of demonstrations that have all `arrays` in their shape; reads no values. Raises DataError."""
+        return {name: self._steps(name, arrays, names[0]) for name in names}
+
+    def read(self, name: str, key: str, need: Needed, steps: slice = slice(None)) -> NDArray[Any]:
+        """Steps of one array of a demonstration, checked for type and finite values. Raises DataError."""
+        at = f"{self.path}: {name}: {key!r}"
+        try:
+            values = np.asarray(self._demo(name)[key][steps])
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{at} cannot be read ({_first_line(error)}); copy or generate the file again") from error
+        return as_stored(values, need, at, steps.start or 0)
+
+    def _steps(self, name: str, arrays: Mapping[str, Needed], first: str) -> int:
         demo, at = self._demo(name), f"{self.path}: {name}"
-        action_key = _action_key(control)
-        obs = {key: self._array(demo, f"obs/{key}", shape, at) for key, shape in spec.observation.shapes.items()}
-        action = self._array(demo, action_key, (spec.action_size,), at)
-        steps = {"action": len(action), **{k: len(v) for k, v in obs.items()}}
+        lengths = {"action": 0}
+        for key, need in arrays.items():
+            stored = demo.get(key)
+            if not isinstance(stored, h5py.Dataset):
+                have = [f"obs/{k}" for k in demo.get("obs", ())] if key.startswith("obs/") else list(demo)
+                fix = how_to_get(need) if name == first else mixed(name, first)
+                raise DataError(f"{at}: has no {key!r}{did_you_mean(key, have)}; it has {_some(sorted(have))}. {fix}")
+            if tuple(stored.shape[1:]) != need.shape or not stored.ndim:
+                want = ", ".join(["T", *map(str, need.shape)])
+                fix = f". {how_to_get(need)}" if need.perceived else ""
+                if name != first:
+                    fix = f"; {mixed(name, first)}"
+                raise DataError(f"{at}: {key!r} has shape {tuple(stored.shape)}, expected ({want}){fix}")
+            lengths[key.removeprefix("obs/") if key.startswith("obs/") else "action"] = len(stored)
         if "num_samples" in demo.attrs:
-            steps["num_samples"] = int(demo.attrs["num_samples"])
-        if len(set(steps.values())) != 1:
+            lengths["num_samples"] = int(demo.attrs["num_samples"])
+        if len(set(lengths.values())) != 1:
             raise DataError(
-                f"{at}: lengths differ: {steps}; expected as many actions as observations. Drop or repair it"
+                f"{at}: lengths differ: {lengths}; expected as many actions as observations. Drop or repair it"
             )
-        return Episode(name, obs, action)
+        return lengths["action"]
 
     def _demo(self, name: str) -> Any:
         demos = self._file["data"]
         if name not in demos:
             raise DataError(f"{self.path}: no demonstration {name!r}{did_you_mean(name, self.names)}")
         return demos[name]
-
-    def _array(self, demo: Any, key: str, shape: tuple[int, ...], at: str) -> NDArray[np.float32]:
-        if key not in demo:
-            have = [f"obs/{k}" for k in demo.get("obs", ())] if key.startswith("obs/") else list(demo)
-            raise DataError(f"{at}: has no {key!r}{did_you_mean(key, have)}; it has {_some(sorted(have))}. {_PREPARE}")
-        stored = demo[key]
-        if tuple(stored.shape[1:]) != shape:
-            want = ", ".join(["T", *map(str, shape)])
-            raise DataError(f"{at}: {key!r} has shape {tuple(stored.shape)}, expected ({want})")
-        try:
-            values = np.asarray(stored[()], dtype=np.float32)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                f"{at}: {key!r} cannot be read ({_first_line(error)}); copy or generate the file again"
-            ) from error
-        finite = np.isfinite(values)
-        if not finite.all():
-            index = tuple(int(i) for i in np.argwhere(~finite)[0])
-            raise DataError(f"{at}: {key!r} is {values[index]} at index {index}; repair or drop this demonstration")
-        return values
-
-
-_PREPARE = (
-    "Files from elsewhere hold the simulator's states: training derives the missing arrays from them "
-    "if the simulator is installed (pip install 'equidiff[sim]')."
-)
 
 
 def load_episodes(
@@ -242,15 +252,14 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def hashed_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether `fingerprint` reads all of the file."""
+    return Path(path).stat().st_size <= _WHOLE
+
+
 def describe(file: DemoFile, names: tuple[str, ...]) -> Mapping[str, Any]:
     """What a manifest keeps about the data: path, fingerprint, number and names of the demonstrations."""
     return {"path": str(file.path), "fingerprint": file.fingerprint(), "n_demo": len(names), "demos": list(names)}
-
-
-def _action_key(control: str) -> str:
-    if control not in ACTIONS:
-        raise DataError(f"control: expected 'absolute' or 'relative', got {control!r}")
-    return ACTIONS[control]
 
 
 def _natural(name: str) -> tuple[Any, ...]:

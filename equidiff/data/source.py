@@ -9,49 +9,69 @@ from pathlib import Path
 from typing import Any
 
 from equidiff.config import did_you_mean
+from equidiff.data.cache import cached_bytes, open_cache
 from equidiff.data.episode import DataError, Episode
+from equidiff.data.needed import needed_arrays
 from equidiff.data.robomimic import DemoFile
+from equidiff.data.steps import CachedEpisode
 from equidiff.data.windows import split_episodes
 from equidiff.spec import Spec
 
 __all__ = ["DataSource", "load_training_data"]
 
-_SETTINGS = {"path", "n_demo", "mask", "valid_mask", "val_ratio", "pad"}
+_SETTINGS = {"path", "n_demo", "mask", "valid_mask", "val_ratio", "pad", "cache", "cache_dir"}
+_KINDS = ("auto", "memory", "disk")
+_IN_MEMORY = 512 * 2**20  # bytes up to which cache="auto" reads into memory; joining the arrays takes twice as much
 
 
 @dataclass(frozen=True)
 class DataSource:
     """Demonstrations to train on and to validate with; `about` is what a manifest keeps of them."""
 
-    train: list[Episode]
-    valid: list[Episode]
+    train: list[Episode] | list[CachedEpisode]
+    valid: list[Episode] | list[CachedEpisode]
     about: Mapping[str, Any]
 
 
 def load_training_data(
     node: Mapping[str, Any], spec: Spec, control: str, task: Mapping[str, Any], prepared: Path, seed: int = 0
 ) -> DataSource:
-    """Read what `node` (path, n_demo, mask, valid_mask, val_ratio) names.
+    """Read what `node` (path, n_demo, mask, valid_mask, val_ratio, cache, cache_dir) names.
 
-    A file without the arrays the spec reads (one made elsewhere) is prepared by the simulator into the
+    cache: "memory", or "disk" for a cache beside the file (see `open_cache`); "auto" takes the disk above 512 MiB.
+    A file without the poses or actions the spec reads (one made elsewhere) is prepared by the simulator into the
     folder `prepared`, once; the original is not changed. Raises DataError.
     """
     for key in node:
         if key not in _SETTINGS:
             raise DataError(f"data: no setting {key!r}{did_you_mean(str(key), _SETTINGS)}")
-    original = Path(node["path"])
+    kind = str(node.get("cache") or "auto")
+    if kind not in _KINDS:
+        raise DataError(f"data.cache: expected one of {', '.join(_KINDS)}, got {kind!r}{did_you_mean(kind, _KINDS)}")
+    original, arrays = Path(node["path"]), needed_arrays(spec, control)
     with DemoFile(original) as file:
         mark = file.fingerprint()
         missing = file.missing(spec, control)
+        unseen = {key: need for key, need in arrays.items() if need.perceived and key in missing}
+        if unseen:  # pictures are made by a script, not in passing: raises
+            file.check(file.names[:1], unseen)
     path = _prepare(original, mark, missing, task, prepared) if missing else original
     with DemoFile(path) as file:
         names = file.select(node.get("n_demo"), node.get("mask"))
-        train = [file.episode(name, spec, control) for name in names]
-        held_out = file.masks.get(node.get("valid_mask") or "", ())
-        valid = [file.episode(name, spec, control) for name in held_out if name not in names]
+        held_out = [n for n in file.masks.get(node.get("valid_mask") or "", ()) if n not in names]
+        perception = file.perception
+        everything = [*names, *held_out]
+        steps = sum(file.check(everything, arrays).values())
+        episodes: list[Any]
+        if kind == "disk" or (kind == "auto" and cached_bytes(steps, arrays) > _IN_MEMORY):
+            episodes = open_cache(file, arrays, everything, node.get("cache_dir"))
+        else:
+            episodes = [file.episode(name, spec, control) for name in everything]
+    train, valid = episodes[: len(names)], episodes[len(names) :]
     if not valid:
         train, valid = split_episodes(train, float(node.get("val_ratio", 0.0)), seed)
     about = {
+        "perception": perception,
         "path": str(original),
         "fingerprint": mark,
         "n_demo": len(names),

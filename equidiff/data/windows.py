@@ -1,9 +1,10 @@
-"""Windows of observations and actions cut from episodes held in memory."""
+"""Windows of observations and actions cut from episodes, in memory or in a cache on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import math
+from collections.abc import Collection, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from equidiff.data.episode import DataError, Episode
+from equidiff.data.steps import ACTION, CachedEpisode, steps_of
 from equidiff.fields import Displacement, RotationDelta
 from equidiff.spec import Batch, Horizon, Spec
 
@@ -35,25 +37,23 @@ class WindowDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        episodes: Sequence[Episode],
+        episodes: Sequence[Episode] | Sequence[CachedEpisode],
         horizon: Horizon,
         pad: Pad = "full",
         rest: Tensor | None = None,
     ) -> None:
         if pad not in ("published", "full"):
             raise DataError(f"data.pad: expected 'published' or 'full', got {pad!r}")
-        if not episodes:
-            raise DataError("WindowDataset: no episodes were given")
+        self._source = steps_of(episodes)
         self.horizon, self.pad = horizon, pad
-        self.lengths = tuple(len(e) for e in episodes)
-        starts, lows, highs, base = [], [], [], 0
-        for length in self.lengths:
+        self.lengths = self._source.lengths
+        starts, lows, highs = [], [], []
+        for base, length in zip(self._source.first, self.lengths, strict=True):
             after = horizon.execute - 1 if pad == "published" else horizon.predict - horizon.obs
             first = np.arange(1 - horizon.obs, length - horizon.predict + after + 1)
             starts.append(base + first)
             lows.append(np.full(len(first), base))
             highs.append(np.full(len(first), base + length - 1))
-            base += length
         self._start, self._low, self._high = (
             torch.from_numpy(np.concatenate(parts).astype(np.int64)) for parts in (starts, lows, highs)
         )
@@ -62,16 +62,15 @@ class WindowDataset(Dataset[Batch]):
                 f"data.pad='published': no window of {horizon.predict} steps fits episodes of at most "
                 f"{max(self.lengths)} steps; use data.pad=full or a shorter horizon.predict"
             )
-        self._obs = {key: torch.from_numpy(np.concatenate([e.obs[key] for e in episodes])) for key in episodes[0].obs}
-        self._action = torch.from_numpy(np.concatenate([e.action for e in episodes]))
-        if rest is not None and rest.shape != self._action.shape[1:]:
-            raise DataError(f"rest: expected shape {tuple(self._action.shape[1:])}, got {tuple(rest.shape)}")
+        size = self._source.shape(ACTION)
+        if rest is not None and tuple(rest.shape) != size:
+            raise DataError(f"rest: expected shape {size}, got {tuple(rest.shape)}")
         self._moves = None if rest is None or bool(rest.isnan().all()) else ~rest.isnan()
-        self._rest = torch.zeros(self._action.shape[1]) if rest is None else rest.nan_to_num().float()
+        self._rest = torch.zeros(size) if rest is None else rest.nan_to_num().float()
         self._steps = torch.arange(horizon.predict)
 
     @classmethod
-    def of(cls, episodes: Sequence[Episode], spec: Spec, pad: Pad = "full") -> WindowDataset:
+    def of(cls, episodes: Sequence[Episode] | Sequence[CachedEpisode], spec: Spec, pad: Pad = "full") -> WindowDataset:
         """Windows as a spec needs them: its horizon, and relative motions that rest beyond the ends."""
         return cls(episodes, spec.horizon, pad, resting_action(spec))
 
@@ -81,33 +80,61 @@ class WindowDataset(Dataset[Batch]):
     @property
     def device(self) -> torch.device:
         """Where the arrays are."""
-        return self._action.device
+        return self._start.device
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays."""
-        return sum(t.nbytes for t in (*self._obs.values(), self._action, self._start, self._low, self._high))
+        """Memory of the arrays; what is read from disk does not count."""
+        return self._source.nbytes + sum(t.nbytes for t in (self._start, self._low, self._high))
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether batches are read from disk, so that `to` is refused and reading ahead is worthwhile."""
+        return bool(self.disk_keys)
+
+    @property
+    def disk_keys(self) -> tuple[str, ...]:
+        """Observation keys that are read from disk."""
+        return tuple(key for key in self._source.keys if self._source.on_disk(key))
+
+    @property
+    def window_nbytes(self) -> int:
+        """Memory of one window in a batch."""
+        shapes = [(key, self.horizon.obs) for key in self._source.keys] + [(ACTION, self.horizon.predict)]
+        return sum(
+            steps * math.prod(self._source.shape(key)) * self._source.dtype(key).itemsize for key, steps in shapes
+        )
 
     def to(self, device: torch.device | str) -> WindowDataset:
-        """Move the arrays, so that batches are made on the device; returns itself."""
-        for name in ("_start", "_low", "_high", "_action", "_rest", "_steps"):
+        """Move the arrays, so that batches are made on the device; returns itself. Not for arrays on disk."""
+        self._source.to(device)
+        for name in ("_start", "_low", "_high", "_rest", "_steps"):
             setattr(self, name, getattr(self, name).to(device))
         self._moves = None if self._moves is None else self._moves.to(device)
-        self._obs = {key: value.to(device) for key, value in self._obs.items()}
         return self
 
-    def batch(self, indices: Tensor | Sequence[int]) -> Batch:
-        """Windows number `indices` (B,) -> {"obs": {key: (B, To, *shape)}, "action": (B, T, A)}: new float32 arrays."""
+    def batch(self, indices: Tensor | Sequence[int], blank: Collection[str] = ()) -> Batch:
+        """Windows number `indices` (B,) -> {"obs": {key: (B, To, *shape)}, "action": (B, T, A)}: new arrays as stored.
+
+        blank: observation keys that are not read; zeros without memory stand for them. Threads may call it at once.
+        """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
         low, high = self._low[index, None], self._high[index, None]
         steps = self._start[index, None] + self._steps
         at = steps.clamp(low, high)
-        action = self._action[at]
+        action = self._source.take(ACTION, at)
         if self._moves is not None:
             beyond = (steps != at)[..., None] & self._moves
             action = torch.where(beyond, self._rest, action)
         seen = at[:, : self.horizon.obs]
-        return {"obs": {key: value[seen] for key, value in self._obs.items()}, "action": action}
+        obs = {
+            key: self._zeros(key, seen) if key in blank else self._source.take(key, seen) for key in self._source.keys
+        }
+        return {"obs": obs, "action": action}
+
+    def _zeros(self, key: str, seen: Tensor) -> Tensor:
+        zero = torch.zeros((), dtype=self._source.dtype(key), device=self.device)
+        return zero.expand(*seen.shape, *self._source.shape(key))
 
     def __getitem__(self, index: int) -> Batch:
         if not -len(self) <= index < len(self):
@@ -138,7 +165,12 @@ def resting_action(spec: Spec) -> Tensor:
     return rest
 
 
-def split_episodes(episodes: Sequence[Episode], val_ratio: float, seed: int = 0) -> tuple[list[Episode], list[Episode]]:
+_Episode = TypeVar("_Episode")
+
+
+def split_episodes(
+    episodes: Sequence[_Episode], val_ratio: float, seed: int = 0
+) -> tuple[list[_Episode], list[_Episode]]:
     """(train, valid): whole demonstrations, chosen at random but fixed by `seed`; at least one stays in each.
 
     val_ratio=0 keeps everything for training.

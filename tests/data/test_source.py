@@ -11,9 +11,10 @@ from typing import Any
 import h5py
 import pytest
 from demo_files import TASK, toy_spec, write_demos
+from image_files import image_spec, write_images
 
-from equidiff.data import DataError
-from equidiff.data.source import load_training_data
+from equidiff.data import DataError, Episode, WindowDataset
+from equidiff.data.source import DataSource, load_training_data
 
 
 def test_valid_mask_or_ratio(tmp_path: Path) -> None:
@@ -77,3 +78,79 @@ def test_missing_arrays_are_prepared_once(
     assert [p.name for p in (tmp_path / "prepared").iterdir()] == [
         f"foreign_lift_{source.about['fingerprint'][:12]}.hdf5"
     ]
+
+
+def load(path: Path, **node: Any) -> DataSource:
+    """From a file with pictures."""
+    return load_training_data({"path": str(path), **node}, image_spec(), "absolute", TASK, path.parent / "prepared")
+
+
+def test_the_cache_is_chosen_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_images(tmp_path / "images.hdf5", valid_fraction=0.25)
+    folder = tmp_path / ".images.hdf5.cache"
+    source = load(path, valid_mask="valid")
+    assert not folder.exists()
+    assert all(isinstance(e, Episode) for e in source.train)
+    monkeypatch.setattr("equidiff.data.source._IN_MEMORY", 1000)
+    assert not any(isinstance(e, Episode) for e in load(path).train)
+    assert folder.exists()
+    on_disk = load(path, cache="disk", valid_mask="valid", cache_dir=str(tmp_path / "caches"))
+    assert list((tmp_path / "caches").glob("images.hdf5-*/*/header.json"))
+    assert on_disk.about == source.about  # a run may go on with the other one
+    assert [e.name for e in on_disk.valid] == ["demo_3"]
+    assert all(isinstance(e, Episode) for e in load(path, cache="memory").train)
+    train, valid = (WindowDataset.of(part, image_spec()) for part in (on_disk.train, on_disk.valid))
+    assert (train.lengths, valid.lengths) == ((9, 10, 11), (12,))
+    split = load(path, cache="disk", mask="train", val_ratio=0.4)
+    assert (len(split.train), len(split.valid)) == (2, 1)
+    with pytest.raises(
+        DataError, match=r"data.cache: expected one of auto, memory, disk, got 'dsk'; did you mean 'disk'"
+    ):
+        load(path, cache="dsk")
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_mixed_files_name_the_demonstration_and_the_fix(tmp_path: Path, cache: str) -> None:
+    def changed(change: Any) -> Path:
+        path = write_images(tmp_path / "mixed.hdf5")
+        with h5py.File(path, "a") as file:
+            change(file)
+        return path
+
+    def smaller(file: h5py.File) -> None:
+        for name in ("demo_2", "demo_3"):
+            picture = file[f"data/{name}/obs/front_image"][:, ::2, ::2]
+            del file[f"data/{name}/obs/front_image"]
+            file[f"data/{name}/obs/front_image"] = picture
+
+    with pytest.raises(DataError, match=r"demo_2: 'obs/front_image' has shape \(11, 10, 10, 3\), expected \(T, 20, 20"):
+        load(changed(smaller), cache=cache)
+    (tmp_path / "mixed.hdf5").unlink()
+    with pytest.raises(DataError, match=r"demo_1: has no 'obs/voxels'.*the file mixes demonstrations.*data\.mask="):
+        load(changed(lambda file: file.__delitem__("data/demo_1/obs/voxels")), cache=cache)
+    (tmp_path / "mixed.hdf5").unlink()
+
+    def without_camera(file: h5py.File) -> None:
+        for name in file["data"]:
+            file.move(f"data/{name}/obs/front_image", f"data/{name}/obs/side_image")
+
+    with pytest.raises(DataError, match=r"demo_0: has no 'obs/front_image'.*python scripts/prepare_data\.py data=FILE"):
+        load(changed(without_camera), cache=cache)
+    (tmp_path / "mixed.hdf5").unlink()
+
+    def in_floats(file: h5py.File) -> None:
+        picture = file["data/demo_0/obs/front_image"][()] / 255.0
+        del file["data/demo_0/obs/front_image"]
+        file["data/demo_0/obs/front_image"] = picture
+
+    with pytest.raises(DataError, match=r"demo_0: 'obs/front_image' is stored as float64, expected uint8"):
+        load(changed(in_floats), cache=cache)
+    assert not list(tmp_path.glob(".mixed.hdf5.cache/*/header.json"))
+
+
+def test_pictures_are_not_made_in_passing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the script; the simulator is not started for the poses first."""
+    path = write_demos(tmp_path / "states.hdf5")
+    monkeypatch.setattr("equidiff.data.source._prepare", None)
+    with pytest.raises(DataError, match=r"demo_0: has no 'obs/front_image'.*scripts/prepare_data\.py"):
+        load(path)
