@@ -119,7 +119,18 @@ class DemoWriter:
         if not seeds:
             raise DataError(f"{self.path}: no episode was added, nothing to write")
         temporary = self.path.parent / f".{self.path.name}.part"
-        with h5py.File(temporary, "w") as out:
+        note = json.dumps(dict(facts)) if facts is not None else self._facts
+        try:
+            self._join(temporary, seeds, valid_fraction, note)
+            _sync(temporary)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        shutil.rmtree(self._parts, ignore_errors=True)
+        return self.path
+
+    def _join(self, path: Path, seeds: list[int], valid_fraction: float, note: str | None) -> None:
+        with h5py.File(path, "w") as out:
             data = out.create_group("data")
             old = h5py.File(self.path, "r") if self._finished else None
             try:
@@ -146,13 +157,8 @@ class DemoWriter:
                 if members:
                     out.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
             data.attrs["settings"] = json.dumps(self._settings)
-            note = json.dumps(dict(facts)) if facts is not None else self._facts
             if note is not None:
                 data.attrs["generation"] = note
-        _sync(temporary)
-        temporary.replace(self.path)
-        shutil.rmtree(self._parts, ignore_errors=True)
-        return self.path
 
     def _read_finished(self) -> dict[int, str]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -157,7 +157,8 @@ def collect(
             tried += 1
             solved_any += demo.success_any
             if demo.success:
-                writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
+                with _told_if_disk_fails(writer):
+                    writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
                 solved += 1
                 bar.update()
             bar.set_postfix(solved=f"{solved}/{tried}")
@@ -171,8 +172,21 @@ def collect(
     seconds = time.monotonic() - started
     used = max(writer.seeds_done) + 1 - seed
     report = Report(writer.path, written + solved, tried, solved, solved_any, seconds if tried else 0.0, used)
-    writer.finish(valid_fraction, facts(report) if facts and tried else None)
+    with _told_if_disk_fails(writer):
+        writer.finish(valid_fraction, facts(report) if facts and tried else None)
     return report
+
+
+@contextmanager
+def _told_if_disk_fails(writer: DemoWriter) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kept = len(writer.seeds_done)
+        raise GenerationError(
+            f"{writer.path}: cannot be written ({error}). {kept} demonstrations are kept beside it; make room and call "
+            "again to go on"
+        ) from error
 
 
 def episodes(task: Task, first: int, workers: int) -> AbstractContextManager[Iterator[Demonstration]]:

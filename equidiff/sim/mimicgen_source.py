@@ -108,6 +108,8 @@ def write_datagen_info(path: Path, task: Task, out: Path, progress: bool = True)
             for name in tqdm(names, desc=f"sub-tasks of {path.name}", unit="demo", disable=not progress):
                 _annotate(file[f"data/{name}"], env, about, f"{path}: {name}")
         temporary.replace(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error}); copy {path} to a place with room to write") from error
     finally:
         temporary.unlink(missing_ok=True)
         env.close()

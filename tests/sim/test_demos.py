@@ -21,7 +21,7 @@ from equidiff.config import ConfigError
 from equidiff.data.episode import DataError
 from equidiff.data.writer import DemoWriter
 from equidiff.sim.backend import SimulatorError, load_mimicgen
-from equidiff.sim.demos import ExpertAttempts, GenerationError, Report, collect, demonstrate, generate
+from equidiff.sim.demos import Demonstration, ExpertAttempts, GenerationError, Report, collect, demonstrate, generate
 from equidiff.sim.env import env_arguments, make_env
 from equidiff.sim.experts import EXPERTS, make_expert
 from equidiff.sim.prepare import absolute_targets, prepare_states
@@ -216,3 +216,30 @@ def test_how_a_file_was_generated_is_kept(three: Path, tmp_path: Path) -> None:
             assert json.loads(file["data"].attrs["generation"]) == {"attempts": n}
     assert report.tried == report.solved == report.solved_any == 1
     assert report.demos_per_minute > 0
+
+
+def test_a_full_disk_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, full = tmp_path / "lift.hdf5", OSError(28, "No space left on device")
+    arrays = {"states": np.zeros((3, 5)), "actions": np.zeros((3, 7)), "actions_abs": np.zeros((3, 7))}
+
+    class Stored:
+        def __call__(self, seed: int) -> Demonstration:
+            return Demonstration(seed, True, **arrays, obs={"x": np.zeros((3, 2))}, model_file="", success_any=True)
+
+        def close(self) -> None:
+            pass
+
+    def run(n: int) -> Report:
+        return collect(Stored, n, DemoWriter(path, {}, {}), name="a file", workers=1, progress=False)
+
+    def fails(*arguments: Any) -> None:
+        raise full
+
+    for name, kept in (("add", 0), ("_join", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(DemoWriter, name, fails)
+            with pytest.raises(GenerationError, match=rf"lift\.hdf5: cannot be written .*No space left.* {kept} demon"):
+                run(2)
+        assert [p.name for p in tmp_path.iterdir()] == [".lift.hdf5.parts"][:kept]
+    assert run(3).written == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["lift.hdf5"]
