@@ -97,12 +97,12 @@ class WindowDataset(Dataset[Batch]):
         """Observation keys that are read from disk."""
         return tuple(key for key in self._source.keys if self._source.on_disk(key))
 
-    @property
-    def window_nbytes(self) -> int:
+    def window_bytes(self, blank: Collection[str] = ()) -> int:
         """Memory of one window in a batch."""
-        shapes = [(key, self.horizon.obs) for key in self._source.keys] + [(ACTION, self.horizon.predict)]
+        shapes = [(key, self.horizon.obs) for key in self._source.keys if key not in blank]
         return sum(
-            steps * math.prod(self._source.shape(key)) * self._source.dtype(key).itemsize for key, steps in shapes
+            steps * math.prod(self._source.shape(key)) * self._source.dtype(key).itemsize
+            for key, steps in [*shapes, (ACTION, self.horizon.predict)]
         )
 
     def to(self, device: torch.device | str) -> WindowDataset:

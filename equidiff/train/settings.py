@@ -69,6 +69,7 @@ class TrainerConfig:
     Exactly one of these says how long: max_steps; epochs (passes over the training windows);
     demo_epochs (epochs = demo_epochs / number of demonstrations, as the paper counts).
     stop_after: save and stop after this step; the schedule stays that of the whole run.
+    read_ahead: batches that threads read from disk meanwhile; it changes the time, not the result.
     """
 
     max_steps: int | None = 3000
@@ -85,6 +86,7 @@ class TrainerConfig:
     eval_every: int | None = None
     save_every: int | None = 1000
     threads: int | None = 1
+    read_ahead: int = 2
     device: str = "auto"
     seed: int = 0
 
@@ -102,8 +104,9 @@ class TrainerConfig:
             count = _whole(f"trainer.{name}", getattr(self, name))
             _at_least(f"trainer.{name}", count, 1)
             object.__setattr__(self, name, count)
-        object.__setattr__(self, "seed", _whole("trainer.seed", self.seed))
-        _at_least("trainer.seed", self.seed, 0)
+        for name in ("seed", "read_ahead"):
+            object.__setattr__(self, name, _whole(f"trainer.{name}", getattr(self, name)))
+            _at_least(f"trainer.{name}", getattr(self, name), 0)
         _at_least("trainer.clip_norm", self.clip_norm, 0)
         _choice("trainer.mixed_precision", self.mixed_precision, _PRECISIONS)
         _choice("trainer.device", self.device, ("auto", "cpu"))

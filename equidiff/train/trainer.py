@@ -23,6 +23,7 @@ from equidiff.checkpoint import load_resume, save_checkpoint
 from equidiff.data.windows import WindowDataset
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Batch
+from equidiff.train.batches import ReadAhead, fitting_batches, on_device, pinned, validation_draws
 from equidiff.train.ema import averaged, make_ema
 from equidiff.train.evaluator import Evaluator
 from equidiff.train.loggers import JsonLines, Logger
@@ -33,8 +34,6 @@ from equidiff.train.state import check_identity, pack, unpack
 
 __all__ = ["TrainResult", "Trainer"]
 
-_VALID_DRAWS = 2048  # windows x noises of one validation: always the same ones
-_FIT_BATCH = 4096
 _ON_DEVICE = 2 * 2**30  # bytes of windows that are kept on the accelerator
 
 
@@ -193,8 +192,7 @@ class Trainer:
     def _prepare(self, stored: Mapping[str, Any] | None) -> None:
         config, accelerator = self.config, self.accelerator
         if stored is None:
-            size = len(self.train)
-            self.policy.fit(self.train.batch(range(i, min(i + _FIT_BATCH, size))) for i in range(0, size, _FIT_BATCH))
+            self.policy.fit(fitting_batches(self.train, self.policy.spec))
         self.module = accelerator.prepare(_Loss(self.policy))
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         optim = self.optim
@@ -207,7 +205,7 @@ class Trainer:
         warmup = min(optim.warmup_steps, max(self.total - 1, 0))
         self.schedule = get_scheduler(optim.schedule, raw, num_warmup_steps=warmup, num_training_steps=self.total)
         self.ema = make_ema(self.policy, config.ema)
-        if accelerator.device.type != "cpu" and self.train.nbytes <= _ON_DEVICE:
+        if accelerator.device.type != "cpu" and self.train.nbytes <= _ON_DEVICE and not self.train.on_disk:
             self.train.to(accelerator.device)
         self._order = SampleOrder(len(self.train), config.batch_size, config.seed)
         self._step, self._earlier_s = 0, 0.0
@@ -242,10 +240,12 @@ class Trainer:
         )
         self.policy.train()
         begun = saved = self._step
+        ready = not self.train.on_disk and self.train.device.type == accelerator.device.type
+        ahead = ReadAhead(self._mine, self._read, stop, 0 if ready else config.read_ahead)
         try:
             while self._step < stop and self._stop.number is None:
                 self._step += 1
-                self._pending.append(self._optimise(self._step))
+                self._pending.append(self._optimise(self._step, ahead(self._step)))
                 bar.update()
                 if self._due(config.log_every):
                     self._log(loggers, self._train_numbers())
@@ -266,22 +266,31 @@ class Trainer:
             if self._step >= self.total and (self._step != begun or not self.final.exists()):
                 self._save(self.final, resume=False)
         finally:
+            ahead.close()
             bar.close()
             for logger in loggers:
                 logger.close()
         path = self.final if self._step >= self.total else self.last
         return TrainResult(self._step, self.total, self._stop.number, path, dict(self._metrics))
 
-    def _optimise(self, step: int) -> Tensor:
+    def _mine(self, step: int) -> Tensor:
+        """Windows of this process in a step."""
+        return self._order(step)[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def _read(self, windows: Tensor) -> list[Batch]:
+        """The parts of a step, in memory that a GPU can copy from meanwhile."""
+        pin = self.accelerator.device.type == "cuda" and self.train.device.type == "cpu"
+        parts = [self.train.batch(part) for part in windows.chunk(self.config.accumulate)]
+        return [pinned(part) for part in parts] if pin else parts
+
+    def _optimise(self, step: int, parts: Sequence[Batch]) -> Tensor:
         """One optimiser step; the loss of this process's share, not yet read from the device."""
         accelerator, config = self.accelerator, self.config
-        rank, world = accelerator.process_index, accelerator.num_processes
-        seed_everything(config.seed, step, rank, device=accelerator.device)
-        mine = self._order(step)[rank::world]
+        seed_everything(config.seed, step, accelerator.process_index, device=accelerator.device)
         losses = []
-        for i, part in enumerate(mine.chunk(config.accumulate)):
-            batch = _to(self.train.batch(part), accelerator.device)
-            last = i == config.accumulate - 1
+        for i, part in enumerate(parts):
+            batch = on_device(part, accelerator.device)
+            last = i == len(parts) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
                 loss = self.module(batch)
                 accelerator.backward(loss)
@@ -310,7 +319,8 @@ class Trainer:
                 f"the training loss is {value} at step {self._step}; lower optim.lr or set trainer.clip_norm. "
                 f"{self.last} holds the last good state, if any"
             )
-        return {"train/loss": value, "lr": self.schedule.get_last_lr()[0], "time_s": round(self._elapsed(), 3)}
+        more = {f"train/{name}": float(number) for name, number in self.policy.metrics.items()}  # of the last step
+        return {"train/loss": value, **more, "lr": self.schedule.get_last_lr()[0], "time_s": round(self._elapsed(), 3)}
 
     def _elapsed(self) -> float:
         return self._earlier_s + time.monotonic() - self._started
@@ -331,18 +341,13 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """Loss of the EMA weights on always the same windows with always the same noise and diffusion steps."""
         assert self.valid is not None
-        size, device = len(self.valid), self.accelerator.device
-        draws = (
-            torch.arange(_VALID_DRAWS) % size
-            if size < _VALID_DRAWS
-            else torch.linspace(0, size - 1, _VALID_DRAWS).long()
-        )
+        device, pieces = self.accelerator.device, validation_draws(self.valid, self.config.batch_size)
         seed_everything("validation", device=device)
         total = 0.0
         with averaged(self.policy, self.ema) as policy:
-            for part in draws.chunk(-(-len(draws) // 512)):
-                total += float(policy.loss(_to(self.valid.batch(part), device))) * len(part)
-        return {"valid/loss": total / len(draws)}
+            for piece in pieces:
+                total += float(policy.loss(on_device(self.valid.batch(piece), device))) * len(piece)
+        return {"valid/loss": total / sum(map(len, pieces))}
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluator is not None
@@ -384,10 +389,3 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         return self.policy.loss(batch)
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if batch["action"].device == device:
-        return batch
-    obs = {key: value.to(device, non_blocking=True) for key, value in batch["obs"].items()}
-    return {"obs": obs, "action": batch["action"].to(device, non_blocking=True)}

@@ -69,7 +69,8 @@ def test_windows_from_disk_equal_those_from_memory(path: Path, pad: Any, obs: in
     got["obs"]["voxels"].zero_()
     assert disk.batch(order)["obs"]["voxels"].any()  # batches are copies
     assert disk.nbytes < memory.nbytes / 10
-    assert memory.window_nbytes == disk.window_nbytes == sum(v[0].nbytes for v in want["obs"].values()) + 6 * 7 * 4
+    assert memory.window_bytes() == disk.window_bytes() == sum(v[0].nbytes for v in want["obs"].values()) + 6 * 7 * 4
+    assert disk.window_bytes(disk.disk_keys) == obs * (3 + 4) * 4 + 6 * 7 * 4
 
 
 def test_keys_that_are_left_blank_are_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_accumulation_is_the_same_batch_in_parts(tmp_path: Path) -> None:
             .mean()
         )
         run.optimizer.zero_grad = lambda set_to_none=True: None  # type: ignore[method-assign]
-        run._optimise(1)
+        run._optimise(1, run._read(run._mine(1)))
         grads.append({n: p.grad.clone() for n, p in run.policy.named_parameters() if p.grad is not None})
     assert grads[0]
     for name, gradient in grads[0].items():
@@ -118,7 +118,7 @@ def test_clipping_limits_the_gradient(tmp_path: Path) -> None:
     run = trainer(tmp_path, settings(clip_norm=1e-3))
     run._prepare(None)
     run.optimizer.zero_grad = lambda set_to_none=True: None  # type: ignore[method-assign]
-    run._optimise(1)
+    run._optimise(1, run._read(run._mine(1)))
     norm = torch.stack([p.grad.norm() for p in run.policy.parameters() if p.grad is not None]).norm()
     assert 0.9e-3 < float(norm) < 1.001e-3
 
