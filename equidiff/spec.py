@@ -151,7 +151,8 @@ class Space:
             return None
         with torch.inference_mode(False):
             blocks = [torch.eye(n, dtype=torch.float64) if m is None else m.double() for n, m in maps]
-            return torch.block_diag(*blocks)
+            joined: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+            return joined
 
     def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
         """{key: (..., *shape)} -> (..., irreps.size): features of all vector fields, concatenated in order."""

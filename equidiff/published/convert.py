@@ -75,8 +75,8 @@ def _parts(policy: DiffusionPolicy) -> tuple[SceneImageEncoder | VoxelEncoder, W
     wrists = [one for one in found if isinstance(one, WristImageEncoder)]
     if len(found) != 2 or len(scenes) != 1 or len(wrists) != 1:
         raise PublishedError(
-            "a published policy has one encoder of the scene (a picture or voxels) and one of a wrist picture; this one "
-            f"has {', '.join(type(one).__name__ for one in found)}"
+            "a published policy has one encoder of the scene (a picture or voxels) and one of a wrist picture; this "
+            f"one has {', '.join(type(one).__name__ for one in found)}"
         )
     settings = {
         "encoder.direct": (encoder.lift is not None, True),

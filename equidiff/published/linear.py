@@ -23,7 +23,9 @@ _TOLERANCE = 1e-4  # relative, between what escnn expands and what our layer mak
 def load_fusion(given: State, encoder: ObservationEncoder, order: Tensor) -> None:
     """enc.enc_out: (scene, wrist, vectors) -> regular features. order: their vectors = order @ ours."""
     fuse, flat, lift = encoder.fuse, encoder.fuse_invariant, encoder.lift
-    assert fuse is not None and flat is not None and lift is not None
+    assert fuse is not None
+    assert flat is not None
+    assert lift is not None
     n, channels, inputs, invariant = encoder.symmetry.order, encoder.channels, fuse.inputs, flat.in_features
     laws = ["regular"] * inputs + [0] * invariant + [1] * 4 + [0] * 3
     matrix, bias = _expanded(given, "enc.enc_out", encoder.symmetry, laws, ["regular"] * channels)
@@ -62,7 +64,7 @@ def load_lift(given: State, denoiser: FibrewiseUNet, order: ActionOrder) -> None
 def load_projection(given: State, denoiser: FibrewiseUNet, order: ActionOrder) -> None:
     """diff.out_layer: regular features -> action."""
     project, symmetry = denoiser.project, denoiser.symmetry
-    n, back = symmetry.order, torch.linalg.inv(order.layers)
+    n, back = symmetry.order, order.back
     laws = _action_laws(order)
     matrix, bias = _expanded(given, "diff.out_layer", symmetry, ["regular"] * project.channels, laws)
     matrix, bias = back @ matrix, back @ bias
@@ -96,8 +98,8 @@ def _expanded(
             parameter = getattr(layer, part)
             given.copy(f"{name}.{part}", parameter)
         with torch.no_grad():
-            matrix, bias = layer.double().expand_parameters()
-    return matrix.detach(), bias.detach()
+            matrix, bias = layer.expand_parameters()  # in float32: escnn shares its buffers between layers
+    return matrix.detach().double(), bias.detach().double()
 
 
 def _check(name: str, ours: Callable[[Tensor], Tensor], matrix: Tensor, bias: Tensor) -> None:

@@ -43,11 +43,14 @@ class ActionOrder:
     entries (D, D): ours = entries @ theirs, with theirs = (x, y, z, first two rows of the rotation, gripper) for
     absolute control and (x, y, z, the nine entries of the matrix row by row, gripper) for relative control.
     layers (D, D): what enters their network = layers @ ours. For relative control it is not orthogonal.
+    back (D, D): ours = back @ what leaves their network. For relative control it is not the inverse of `layers`: their
+    network takes (m20, m21) before (m02, m12) and gives them the other way round, which keeps the symmetry.
     relative: whether it is relative control.
     """
 
     entries: Tensor
     layers: Tensor
+    back: Tensor
     relative: bool
 
 
@@ -60,13 +63,15 @@ def action_order(spec: Spec) -> ActionOrder:
     if isinstance(place, Position) and isinstance(turn, Rotation):
         theirs = [x, x + 1, x + 2, r, r + 2, r + 4, r + 1, r + 3, r + 5, g]
         layers = [x, x + 1, r, r + 1, r + 2, r + 3, r + 4, r + 5, x + 2, g]
-        return ActionOrder(_pick(theirs, size).T.contiguous(), _pick(layers, size), relative=False)
+        order = _pick(layers, size)
+        return ActionOrder(_pick(theirs, size).T.contiguous(), order, order.T.contiguous(), relative=False)
     if not (isinstance(place, Displacement) and isinstance(turn, RotationDelta) and turn.irreps.size == 9):
         raise PublishedError(
             f"the actions {place} and {turn} are not those of a published policy; use action=absolute or "
             "action=relative_matrix"
         )
     basis = turn.entries  # features = basis @ (m00, m01, ...)
+    assert basis is not None
     entries = torch.zeros(size, 13, dtype=torch.float64)
     entries[[x, x + 1, x + 2, g], [0, 1, 2, 12]] = 1
     entries[r : r + 9, 3:12] = basis
@@ -74,7 +79,8 @@ def action_order(spec: Spec) -> ActionOrder:
     layers_ = torch.zeros(13, size, dtype=torch.float64)
     layers_[[2, 3, 11, 12], [x, x + 1, x + 2, g]] = 1
     layers_[[0, 1, 4, 5, 6, 7, 8, 9, 10], r : r + 9] = v[[7, 8, 5, 6, 3, 4, 0, 1, 2]]
-    return ActionOrder(entries, layers_, relative=True)
+    leaving = layers_[[0, 1, 2, 3, 6, 7, 4, 5, 8, 9, 10, 11, 12]]
+    return ActionOrder(entries, layers_, torch.linalg.inv(leaving), relative=True)
 
 
 def observation_order(spec: Spec, hand: bool) -> Tensor:
@@ -101,7 +107,7 @@ def _three(
 ) -> tuple[Field, Field, Field]:
     """Exactly one place, one rotation and `scalars` scalars."""
     fields = [f for f in space.fields if f.vector]
-    found = [
+    found: list[list[Field]] = [
         [f for f in fields if type(f) in places],
         [f for f in fields if type(f) in turns],
         [f for f in fields if type(f) is Scalars and f.irreps.size == scalars],

@@ -92,14 +92,14 @@ def _asymmetry(field: Field, offset: Tensor, scale: Tensor) -> list[str]:
         return []
     found = []
     if float(offset[:2].abs().max()) > 1e-3:
-        x, y = offset[:2].tolist()
+        x, y = (round(v, 3) + 0.0 for v in offset[:2].tolist())  # no -0.000
         found.append(
             f"{field.key}: the weights turn about a point ({x:+.3f}, {y:+.3f}) m from this task's centre; "
             "was it trained for this task, or with task.centre=[0,0]?"
         )
     if abs(float(scale[0] / scale[1]) - 1) > 1e-3:
         found.append(
-            f"{field.key}: x and y have different scales ({float(scale[0]):.4g}, {float(scale[1]):.4g} m), so the policy "
-            "is not exactly equivariant"
+            f"{field.key}: x and y have different scales ({float(scale[0]):.4g}, {float(scale[1]):.4g} m), so the "
+            "policy is not exactly equivariant"
         )
     return found

@@ -76,10 +76,10 @@ class State:
                 f"encoder.channels={2 * len(channels)}"
             )
         name = "diff.unet.down_modules.{}.0.blocks.0.block.0.weight"
-        found = []
+        found: list[int] = []
         while name.format(len(found)) in self._left:
             found.append(len(self._left[name.format(len(found))]))
-        ours = [int(level[0].first[0].out_channels) for level in denoiser.unet.down]  # type: ignore[index,union-attr]
+        ours = [int(level[0].first[0].out_channels) for level in denoiser.unet.down]  # type: ignore[index]
         if found and found != ours:
             raise PublishedError(
                 f"state_dict: its U-Net has widths {found}, the policy {ours}; add "
