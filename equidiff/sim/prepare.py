@@ -29,14 +29,14 @@ from equidiff.data.episode import DataError
 from equidiff.data.robomimic import DemoFile, fingerprint
 from equidiff.perception import PerceptionSettings
 from equidiff.results import write_json
+from equidiff.sim.convert import absolute_targets
 from equidiff.sim.env import TaskEnv, make_env_from_args
-from equidiff.sim.kinematics import matrix_to_rotvec, rotvec_to_matrix
 from equidiff.sim.render import RendererSettings
 from equidiff.sim.sight import Sight
 from equidiff.sim.task import Task
 from equidiff.sim.workers import one_thread
 
-__all__ = ["absolute_targets", "prepare", "prepare_states"]
+__all__ = ["prepare", "prepare_states"]
 
 _CHUNK = 2**20  # bytes of one compressed piece
 
@@ -103,23 +103,6 @@ def prepare(
             f"in {parts}; the same call goes on"
         ) from error
     return target
-
-
-def absolute_targets(
-    actions: np.ndarray, positions: np.ndarray, rotations: np.ndarray, output_max: np.ndarray
-) -> np.ndarray:
-    """(T, 7) absolute targets of relative OSC_POSE actions (T, 7), as robosuite's controller forms them.
-
-    positions (T, 3), rotations (T, 3, 3) of the gripper when the action starts; output_max (6,): metres
-    and radians of a full action. A turn of exactly zero keeps the orientation that was asked for before.
-    """
-    out, kept = np.empty((len(actions), 7)), rotations[0]
-    for t, action in enumerate(actions):
-        delta = np.clip(action[:6], -1, 1) * output_max
-        if np.abs(delta[3:]).max() > 0:
-            kept = rotvec_to_matrix(delta[3:]) @ rotations[t]
-        out[t] = np.concatenate([positions[t] + delta[:3], matrix_to_rotvec(kept), action[6:]])
-    return out
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from equidiff.config import ConfigError
 from equidiff.data.episode import DataError
 from equidiff.data.writer import DemoWriter
 from equidiff.sim.backend import SimulatorError, load_mimicgen
+from equidiff.sim.convert import absolute_targets
 from equidiff.sim.demos import Demonstration, ExpertAttempts, GenerationError, Report, collect, demonstrate, generate
 from equidiff.sim.env import env_arguments, make_env
 from equidiff.sim.experts import EXPERTS, make_expert
-from equidiff.sim.prepare import absolute_targets, prepare_states
+from equidiff.sim.prepare import prepare_states
 from equidiff.sim.task import Cameras, Task
 
 pytestmark = pytest.mark.sim
