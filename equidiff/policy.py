@@ -15,7 +15,7 @@ from equidiff.normalizer import Normalizer
 from equidiff.spec import Batch, Spec
 from equidiff.symmetry import Symmetry
 
-__all__ = ["ActionChunk", "DiffusionPolicy", "Policy"]
+__all__ = ["ActionChunk", "DiffusionPolicy", "Penalised", "Policy"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,24 @@ class Policy(Protocol):
         """Actions for raw observations {key: (B, To, *shape)}."""
 
 
+@runtime_checkable
+class Penalised(Protocol):
+    """An encoder or denoiser that is not quite equivariant, and measures by how much."""
+
+    penalty: float
+    """Factor of the measured asymmetry in the training loss."""
+
+    def with_penalty(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """The output, and its asymmetry, a scalar >= 0."""
+
+
 class DiffusionPolicy(nn.Module):
     """Diffusion policy whose fields, encoder and denoiser carry the symmetry.
 
     The parts are factories (Hydra: `_partial_: true`): `encoder(spec, symmetry)` has `channels`,
     `denoiser(spec, symmetry, condition_channels)`, `normalizer(spec)`. With `Symmetry(1)` every part
-    becomes its plain counterpart.
+    becomes its plain counterpart. `metrics` are numbers of the last loss beside it: "symmetry_penalty" if an encoder
+    or denoiser is Penalised.
     """
 
     def __init__(
@@ -68,6 +80,7 @@ class DiffusionPolicy(nn.Module):
         if augment is not None:
             augment.check(spec)
         self.spec, self.symmetry, self.diffusion, self.augment = spec, symmetry, diffusion, augment
+        self.metrics: dict[str, Tensor] = {}
         self.normalizer = normalizer(spec=spec)
         self.encoder = encoder(spec=spec, symmetry=symmetry)
         self.denoiser = denoiser(spec=spec, symmetry=symmetry, condition_channels=self.encoder.channels)
@@ -87,9 +100,25 @@ class DiffusionPolicy(nn.Module):
         action = self.spec.decode_action(batch["action"], batch["obs"])
         if self.augment is not None and self.training:
             observation, arrays, action = self.augment(self.spec, observation, arrays, action)
-        condition = self.encoder(self.normalizer.observation(observation), arrays)
+        penalties: list[tuple[float, Tensor]] = []
+        condition = self._apply_part(self.encoder, penalties, self.normalizer.observation(observation), arrays)
         clean = self.normalizer.action(action)
-        return self.diffusion.loss(lambda noisy, step: self.denoiser(noisy, step, condition), clean)
+        loss = self.diffusion.loss(
+            lambda noisy, step: self._apply_part(self.denoiser, penalties, noisy, step, condition), clean
+        )
+        if not penalties:
+            return loss
+        self.metrics["symmetry_penalty"] = torch.stack([error.detach() for _, error in penalties]).sum()
+        return loss + torch.stack([factor * error for factor, error in penalties]).sum()
+
+    def _apply_part(self, part: nn.Module, penalties: list[tuple[float, Tensor]], *inputs: Any) -> Tensor:
+        """What a part makes of its inputs; in training, what its asymmetry costs is added to `penalties`."""
+        if not (self.training and isinstance(part, Penalised)):
+            out: Tensor = part(*inputs)
+            return out
+        out, error = part.with_penalty(*inputs)
+        penalties.append((part.penalty, error))
+        return out
 
     @torch.no_grad()
     def act(

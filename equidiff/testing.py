@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from equidiff.denoisers import Denoiser
-from equidiff.encoders import ArrayEncoder, ObservationEncoder, StateEncoder
+from equidiff.encoders import (
+    ArrayEncoder,
+    FrameAveraged,
+    ObservationEncoder,
+    SO2StateEncoder,
+    SoftObservationEncoder,
+    StateEncoder,
+)
 from equidiff.fields import (
     ArrayField,
     DownwardRotation,
@@ -79,7 +86,7 @@ def assert_equivariant(
         if inputs is None and shapes is not None:
             inputs = [_draw_input(shape, samples, generator) for shape in shapes]
         twin = _randomised(function, dtype, generator)
-        function = _separate_arrays(twin) if isinstance(twin, ObservationEncoder) else twin
+        function = _separate_arrays(twin) if isinstance(twin, ObservationEncoder | SoftObservationEncoder) else twin
     if in_irreps is not None:
         laws = (in_irreps,) if isinstance(in_irreps, Irreps | ArrayField | str) else tuple(in_irreps)
     if laws is None or out_irreps is None or symmetry is None:
@@ -118,14 +125,19 @@ def _declared(module: nn.Module) -> tuple[tuple[Law, ...] | None, Law | None, Sy
         return ("regular",), "regular", module.symmetry, [(module.symmetry.order, module.inputs)]
     if isinstance(module, GroupLayerNorm):
         return ("regular",), "regular", module.symmetry, [(module.symmetry.order, module.channels)]
-    if isinstance(module, ObservationEncoder):
+    if isinstance(module, ObservationEncoder | SoftObservationEncoder):
         space, steps = module.spec.observation, module.spec.horizon.obs
         arrays = space.arrays.values()
         sizes = [(steps, space.irreps.size), *((steps, *field.features) for field in arrays)]
         return (space.irreps, *arrays), "regular", module.symmetry, sizes
-    if isinstance(module, StateEncoder):
+    if isinstance(module, StateEncoder | SO2StateEncoder):
         irreps = module.spec.observation.irreps
         return (irreps,), "regular", module.symmetry, [(module.spec.horizon.obs, irreps.size)]
+    if isinstance(module, FrameAveraged):
+        seen: Irreps | ArrayField = module.field or module.spec.observation.irreps
+        size = (seen.size,) if isinstance(seen, Irreps) else seen.features
+        kind: Law = "invariant" if module.invariant else "regular"
+        return (seen,), kind, module.symmetry, [(module.spec.horizon.obs, *size)]
     if isinstance(module, ArrayEncoder):
         law: Law = "invariant" if module.invariant else "regular"
         return (module.field,), law, module.symmetry, [(module.spec.horizon.obs, *module.field.features)]
@@ -137,7 +149,7 @@ def _declared(module: nn.Module) -> tuple[tuple[Law, ...] | None, Law | None, Sy
     return None, None, None, None
 
 
-def _separate_arrays(encoder: ObservationEncoder) -> Callable[..., Tensor]:
+def _separate_arrays(encoder: ObservationEncoder | SoftObservationEncoder) -> Callable[..., Tensor]:
     """The same function of the vector features and each array in its own argument."""
     names = tuple(encoder.spec.observation.arrays)
     return lambda features, *arrays: encoder(features, dict(zip(names, arrays, strict=True)))

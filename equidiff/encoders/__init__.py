@@ -1,18 +1,24 @@
 """Encoders: observations to regular features, one file per kind of observation."""
 
 from equidiff.encoders.base import ArrayEncoder
+from equidiff.encoders.frame_averaged import FrameAveraged
 from equidiff.encoders.observation import ObservationEncoder
 from equidiff.encoders.points import PointCloudEncoder
 from equidiff.encoders.scene_image import SceneImageEncoder
+from equidiff.encoders.so2_state import SO2StateEncoder
+from equidiff.encoders.soft import SoftObservationEncoder
 from equidiff.encoders.state import StateEncoder
 from equidiff.encoders.voxels import VoxelEncoder
 from equidiff.encoders.wrist_image import WristImageEncoder
 
 __all__ = [
     "ArrayEncoder",
+    "FrameAveraged",
     "ObservationEncoder",
     "PointCloudEncoder",
+    "SO2StateEncoder",
     "SceneImageEncoder",
+    "SoftObservationEncoder",
     "StateEncoder",
     "VoxelEncoder",
     "WristImageEncoder",

@@ -4,6 +4,7 @@ from equidiff.nn.crop import Crop
 from equidiff.nn.embedding import StepEmbedding
 from equidiff.nn.geometry import Conv, Pool, final_size
 from equidiff.nn.group import GroupLayerNorm, GroupLinear, Lift, Project
+from equidiff.nn.so2 import Nonlinearity, Sampling, SO2Activation, SO2Linear, SO2Norm, band, modulate
 from equidiff.nn.steerable import SteerableConv
 
 __all__ = [
@@ -12,9 +13,16 @@ __all__ = [
     "GroupLayerNorm",
     "GroupLinear",
     "Lift",
+    "Nonlinearity",
     "Pool",
     "Project",
+    "SO2Activation",
+    "SO2Linear",
+    "SO2Norm",
+    "Sampling",
     "SteerableConv",
     "StepEmbedding",
+    "band",
     "final_size",
+    "modulate",
 ]

@@ -43,7 +43,7 @@ _GROUPS = {
 def config(order: int = 8, overrides: Sequence[str] = (), **groups: str) -> dict[str, Any]:
     """A composed, resolved config; `groups` picks other files of configs/."""
     chosen = [f"+{group}={name}" for group, name in {**_GROUPS, **groups}.items()]
-    unet = [] if groups.get("denoiser", "group_mlp") == "group_mlp" else ["denoiser.widths=[8,16]", "denoiser.groups=4"]
+    unet = ["denoiser.widths=[8,16]", "denoiser.groups=4"] if "unet" in groups.get("denoiser", "") else []
     settings = ["++horizon={predict:8,execute:4,latency:0}", f"symmetry.order={order}", "encoder.channels=6"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         composed = compose(overrides=[*chosen, f"++task={_inline(TASK)}", *settings, *unet, *overrides])
