@@ -3,12 +3,12 @@
     python scripts/check_equivariance.py checkpoint=outputs/train/run/checkpoints/final
     python scripts/check_equivariance.py checkpoint=... data=demos.hdf5 angles=32 float64=true out=outputs/equivariance
 
-Turns observations (real ones of `data`, or random ones) about the workspace centre and compares, for each stage (law of
-each field, normaliser, encoder, denoiser, both together, the whole sampler with turned noise), what the policy does
+Turns observations (real ones of `data`, or random ones) about the workspace centre and compares, for each stage (law
+of each field, normaliser, encoder, denoiser, both together, the whole sampler with turned noise), what the policy does
 with the turned input and the turned result: the relative error is |f(g x) - g f(x)| / |f(x)|. Prints a table and writes
-equivariance.json and index.html (error over the angle, turned scenes with the planned path). Exit status: 0; 1 if an
-error is above its limit, with the stage named; 2 if the checkpoint or the data cannot be read. Limits: `threshold` where
-the law is exact, `between` at those angles of the group at which pictures or voxel grids are interpolated. Angles
+equivariance.json, index.html, errors.svg and scenes.svg (turned scenes with the planned path). Exit status: 0; 1 if an
+error is above its limit, with the stage named; 2 if the checkpoint or the data cannot be read. Limits: `threshold`
+where the law is exact, `between` at those angles of the group at which pictures or voxel grids are interpolated. Angles
 between the group's rotations are shown, not judged.
 """
 
@@ -32,8 +32,9 @@ def main(config: DictConfig) -> int:
 
     from equidiff.checkpoint import inspect_checkpoint, load_policy
     from equidiff.equivariance import Judgement, measure, random_observation, views
-    from equidiff.report.equivariance_page import render_equivariance
+    from equidiff.report.equivariance_page import error_curves, render_equivariance, scenes_figure
     from equidiff.report.html import write_html
+    from equidiff.report.svg import standalone
     from equidiff.results import write_json
 
     try:
@@ -63,6 +64,8 @@ def main(config: DictConfig) -> int:
     write_json(out / "equivariance.json", {**settings, **report.to_json()})
     page = render_equivariance(report, drawn, policy.spec.workspace.centre, subject, line)
     write_html(out / "index.html", page)
+    write_html(out / "errors.svg", standalone(error_curves(report)))
+    write_html(out / "scenes.svg", scenes_figure(drawn, policy.spec.workspace.centre) + "\n")
     print(f"{subject}\n{report.table()}\npage: {out / 'index.html'}\nnumbers: {out / 'equivariance.json'}")
     for failure in report.failures[:20]:
         print(f"above the limit: {failure}", file=sys.stderr)

@@ -15,7 +15,7 @@ from equidiff.report.html import card, command, document, table
 from equidiff.report.inspect_pictures import image_uri
 from equidiff.report.svg import Curve, curves, palette
 
-__all__ = ["error_curves", "render_equivariance", "scene"]
+__all__ = ["error_curves", "render_equivariance", "scene", "scenes_figure"]
 
 _SMALLEST = 1e-17  # drawn for an error of exactly 0
 _COMPUTED = ("normaliser", "encoder", "denoiser", "prediction", "sampler")
@@ -27,7 +27,8 @@ def error_curves(report: Report) -> str:
     degrees = [math.degrees(angle) for angle in report.angles]
     rows = [(s.name, s.errors) for s in report.stages if s.name in _COMPUTED]
     if fields:
-        worst = [max((e for e in column if e is not None), default=None) for column in zip(*(s.errors for s in fields))]  # noqa: B905
+        columns = zip(*(s.errors for s in fields), strict=True)
+        worst = [max((e for e in column if e is not None), default=None) for column in columns]
         rows.insert(0, ("fields, the worst of them", tuple(worst)))
     lines = []
     for i, (name, errors) in enumerate(rows):
@@ -77,6 +78,24 @@ def scene(view: View, half: float, centre: tuple[float, float], mark: str = "") 
     )
 
 
+def scenes_figure(views: Sequence[View], centre: tuple[float, float], columns: int = 3) -> str:
+    """All scenes in one SVG."""
+    half, size = scene_extent(views, centre), 300
+    rows = -(-len(views) // columns)
+    inner = [
+        scene(view, half, centre).replace(
+            "<svg ",
+            f'<svg x="{(i % columns) * (size + 10)}" y="{(i // columns) * (size + 10)}" width="{size}" '
+            f'height="{size}" ',
+            1,
+        )
+        for i, view in enumerate(views)
+    ]
+    width, height = columns * (size + 10), rows * (size + 10)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
+    return f"{head}<title>Turned scenes</title>{''.join(inner)}</svg>"
+
+
 def scene_extent(views: Sequence[View], centre: tuple[float, float]) -> float:
     """Half of the side of the drawn square, metres: everything that is planned or stands there fits at any angle."""
     shown = [np.atleast_2d(v) for view in views for v in (view.path, view.turned, view.gripper, *view.objects.values())]
@@ -101,7 +120,8 @@ def render_equivariance(
     panels = "".join(f"<div>{scene(view, half, centre)}</div>" for view in views)
     note = (
         "From above, x to the right, y up. Circle: gripper. Orange: what the policy plans for the turned scene. Wide "
-        "grey line: its plan for the scene as it is, turned. They coincide where the policy turns with the scene. A picture "
+        "grey line: its plan for the scene as it is, turned. They coincide where the policy turns with the scene. "
+        "A picture "
         "or a grid in the background is turned with the scene and not to scale."
     )
     return document(

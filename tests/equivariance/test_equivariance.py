@@ -1,0 +1,230 @@
+"""The check of a policy's symmetry: equivariant ones pass, others fail with the stage named, numbers as by hand."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from law_toys import config, make
+from torch import Tensor
+
+from equidiff.checkpoint import save_checkpoint
+from equidiff.compose import policy_tree
+from equidiff.equivariance import Judgement, Report, Stage, measure, random_observation, views
+from equidiff.fields import Depth, Displacement, Image, PointCloud, Position, Scalars, Voxels
+from equidiff.report.equivariance_page import render_equivariance, scene, scenes_figure
+from equidiff.spec import Horizon, Space, Spec, Workspace
+
+FEW = ["diffusion.inference_steps=3"]
+
+
+@pytest.mark.parametrize("action", ["absolute", "relative", "relative_trajectory"])
+@pytest.mark.parametrize("order", [3, 8])
+def test_an_equivariant_policy_passes(order: int, action: str) -> None:
+    policy = make(order, FEW, action=action)
+    report = measure(policy, random_observation(policy.spec, 2), 4, Judgement(1e-9), double=True)
+    assert report.failures == []
+    assert report.order == order
+    stages = {stage.name: stage for stage in report.stages}
+    assert {"normaliser", "encoder", "denoiser", "prediction", "sampler", "action position"} <= {
+        name.split("-")[0] for name in stages
+    }
+    degrees = [round(math.degrees(a)) for a in report.angles]
+    assert degrees == sorted({round(360 * k / n) for n in (4, order) for k in range(n)})
+    judged = [d for d, limit in zip(degrees, stages["sampler"].limits, strict=True) if limit is not None]
+    assert judged == [round(360 * k / order) for k in range(order)]
+    if order == 3:  # between the group's rotations it is not equivariant, and not judged
+        assert stages["sampler"].worst["free"] > 1e-3
+        assert stages["encoder"].errors[1] is None
+    assert policy.normalizer.action_scale.dtype == torch.float32  # left as it was
+
+
+def test_a_plain_policy_fails_with_the_stage_named() -> None:
+    policy = make(1, FEW)
+    report = measure(policy, random_observation(policy.spec, 2), 4)
+    assert report.failed == ["prediction", "sampler"]
+    assert any(line.startswith("sampler: error") and "at 90.0 degrees, limit 0.001" in line for line in report.failures)
+    assert "not measured" in report.table()
+
+
+class _Crooked(torch.nn.Module):
+    """An encoder with one feature that does not turn."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, features: Tensor, arrays: dict[str, Tensor]) -> Tensor:
+        out = self.inner(features, arrays).clone()
+        out[..., 0, 0] += 1.0
+        return out
+
+
+def test_the_broken_stage_is_the_first_named() -> None:
+    policy = make(8, FEW)
+    obs = random_observation(policy.spec, 2)
+    policy.encoder = _Crooked(policy.encoder)
+    assert measure(policy, obs, 4).failed == ["encoder", "prediction", "sampler"]
+    policy = make(8, FEW)
+    policy.normalizer.action_scale[:, 0] *= 2
+    failed = measure(policy, obs, 4).failed
+    assert failed[0] == "normaliser"
+    assert "encoder" not in failed
+
+
+def test_elementwise_clipping_is_found_between_quarter_turns_only() -> None:
+    policy = make(8, FEW, diffusion="ddpm", normalizer="range")
+    report = measure(policy, random_observation(policy.spec, 2), 4, double=True)
+    assert report.failed == ["sampler"]
+    assert {line.split(" at ")[1].split(" ")[0] for line in report.failures} == {"45.0", "135.0", "225.0", "315.0"}
+
+
+def test_the_numbers_are_those_of_a_computation_by_hand() -> None:
+    policy = make(1, FEW)
+    obs = random_observation(policy.spec, 2, seed=4)
+    report = measure(policy, obs, 4, seed=9)
+    generator = torch.Generator().manual_seed(9)
+    noise = torch.randn(2, *policy.noise_shape, generator=generator, dtype=torch.float64).float()
+    irreps, spec = policy.spec.action.irreps, policy.spec
+    angle = math.pi / 2
+    turned_obs = spec.rotate_observation(obs, angle)
+    plain = policy.act(obs, noise=noise).predicted
+    turned = policy.act(turned_obs, noise=irreps.rotate(noise, angle)).predicted
+    to_units = lambda actions: policy.normalizer.action(spec.decode_action(actions, turned_obs))
+    got, want = to_units(turned), to_units(spec.rotate_action(plain, angle))
+    by_hand = math.sqrt(float(((got - want) ** 2).sum())) / math.sqrt(float((want**2).sum()))
+    sampler = next(stage for stage in report.stages if stage.name == "sampler")
+    assert sampler.errors[1] == pytest.approx(by_hand, rel=1e-4)
+    assert sampler.errors[0] == pytest.approx(0, abs=1e-5)
+
+
+def test_grids_are_judged_by_the_threshold_at_quarter_turns_and_by_the_bound_between() -> None:
+    policy = _seeing()
+    obs = random_observation(policy.spec, 2)
+    report = measure(policy, obs, 4, Judgement(threshold=1e-9, bound=5.0), double=True)
+    assert report.failures == []
+    sampler = next(stage for stage in report.stages if stage.name == "sampler")
+    assert sampler.limits == (1e-9, 5.0) * 4
+    strict = measure(policy, obs, 4, Judgement(threshold=1e-9, bound=1e-9), double=True)
+    assert "sampler" in strict.failed
+    assert all(" 45.0 " in f or "135.0" in f or "225.0" in f or "315.0" in f for f in strict.failures)
+    drawn = views(policy, obs, [0.0, math.pi / 2])
+    assert drawn[1].pictures["top_image"].shape == (24, 24, 3)
+    assert "<image " in scene(drawn[1], 0.3, (0.0, 0.0))
+
+
+def _seeing():  # type: ignore[no-untyped-def]
+    from functools import partial
+
+    from diffusers.schedulers import DDIMScheduler
+
+    from equidiff.denoisers import GroupMLP
+    from equidiff.diffusion import Diffusion
+    from equidiff.encoders import ObservationEncoder, SceneImageEncoder
+    from equidiff.policy import DiffusionPolicy
+    from equidiff.symmetry import Symmetry
+
+    fields = (Image("top_image", height=24, width=24, overhead=True), Position("robot0_eef_pos"))
+    spec = Spec(Space(fields), Space((Position("position"), Scalars("gripper"))), Horizon(1, 8, 4))
+    camera = partial(SceneImageEncoder, key="top_image", channels=6, widths=(3, 4), pools=(2, 2), blocks=1)
+    scheduler = DDIMScheduler(num_train_timesteps=50, clip_sample=False, prediction_type="sample")
+    torch.manual_seed(0)
+    policy = DiffusionPolicy(
+        spec,
+        Symmetry(8),
+        partial(ObservationEncoder, encoders={"scene": camera}, channels=6, direct=True),
+        partial(GroupMLP),
+        Diffusion(scheduler, 3),
+    )
+    obs = random_observation(spec, 12)
+    policy.fit([{"obs": obs, "action": 0.1 * torch.randn(12, 8, 4)}])
+    return policy.eval()
+
+
+def test_random_scenes_are_what_the_spec_asks_for() -> None:
+    fields = (
+        Image("a_image", height=20, width=20),
+        Depth("a_depth", height=20, width=20),
+        Voxels("voxels", size=12),
+        PointCloud("point_cloud", points=30),
+        Position("p"),
+    )
+    place = Workspace((0.3, -0.1), ((0.0, 0.6), (-0.4, 0.2), (0.8, 1.2)))
+    spec = Spec(Space(fields), Space((Displacement("d"),)), Horizon(2, 8, 4), place)
+    obs = random_observation(spec, 3)
+    spec.check_observation(obs)
+    assert 0.05 < float((obs["voxels"][:, :, 0] > 0).float().mean()) < 0.9
+    assert float((obs["p"].mean((0, 1)) - torch.tensor([0.3, -0.1, 1.0])).abs().max()) < 0.15
+    assert not torch.equal(obs["p"], random_observation(spec, 3, seed=1)["p"])
+
+
+@pytest.mark.parametrize("kind", [{"threshold": 0.0}, {"bound": -1.0}, {"order": 1}, {"threshold": math.nan}])
+def test_limits_that_make_no_sense_are_refused(kind: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(kind))}: expected a"):
+        Judgement(**kind)  # type: ignore[arg-type]
+
+
+def test_an_error_that_is_not_a_number_fails() -> None:
+    stage = Stage("sampler", (float("nan"), 0.0), (1e-3, None))
+    report = Report(4, (0.0, 1.0), (stage,), 1e-3, 0.5)
+    assert report.failed == ["sampler"]
+    assert math.isnan(stage.worst["0.001"])
+
+
+def test_the_page_shows_every_stage_and_scene() -> None:
+    policy = make(8, FEW, action="relative")
+    obs = random_observation(policy.spec, 2)
+    report = measure(policy, obs, 4)
+    drawn = views(policy, obs, [0.0, math.pi / 4])
+    for view in drawn:
+        torch.testing.assert_close(torch.tensor(view.path), torch.tensor(view.turned), rtol=0, atol=1e-4)
+        assert view.path.shape == (8, 2)
+    assert set(drawn[0].objects) == {"cube", "bar", "mug"}
+    page = render_equivariance(report, drawn, policy.spec.workspace.centre, "a <policy>", "python x")
+    assert "a &lt;policy&gt;" in page
+    assert page.count("<title>") == 4  # page, curve, two scenes
+    assert "45.0°" in page
+    assert scenes_figure(drawn, (0.0, 0.0)).count("<svg") == 3
+
+
+def test_the_script_and_its_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    root = Path(__file__).parents[2]
+    script = root / "scripts" / "check_equivariance.py"
+    found = importlib.util.spec_from_file_location("check_equivariance", script)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    for name, order in (("turns", 8), ("plain", 1)):
+        save_checkpoint(tmp_path / name, make(order, FEW), policy_tree(config(order, FEW)))
+
+    def run(name: str, *extra: str) -> int:
+        out = tmp_path / f"out_{name}"
+        choice = [f"checkpoint={tmp_path / name}", f"out={out}", "windows=1", "angles=2", *extra]
+        monkeypatch.setattr(sys, "argv", [str(script), *choice])
+        with pytest.raises(SystemExit) as end:
+            module.run_app(module.main, "check_equivariance", module.__doc__)
+        return int(end.value.code or 0)
+
+    assert run("turns", "float64=true") == 0
+    assert "sampler" in capsys.readouterr().out
+    made = json.loads((tmp_path / "out_turns" / "equivariance.json").read_text())
+    assert made["failed"] == []
+    assert max(made["stages"]["sampler"]["errors"]) < 1e-9
+    assert {p.name for p in (tmp_path / "out_turns").iterdir()} == {
+        "equivariance.json",
+        "errors.svg",
+        "index.html",
+        "scenes.svg",
+    }
+    assert run("plain") == 1
+    assert "above the limit: sampler: error" in capsys.readouterr().err
+    assert run("plain", "threshold=5") == 0
+    assert run("turns", "windows=0") == 2
+    assert "windows: expected a whole number >= 1, got 0" in capsys.readouterr().err
+    assert run("turns", "order=1") == 2
+    assert run("turns", f"data={tmp_path / 'none.hdf5'}") == 2
+    assert "names no task" in capsys.readouterr().err
