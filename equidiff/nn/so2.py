@@ -61,11 +61,14 @@ class SO2Linear(nn.Module):
         self.missing = len(rest)
         place = torch.tensor([*scatter, *rest], dtype=torch.long)
         self.bias = nn.Parameter(torch.zeros(outputs.frequencies.count(0))) if bias and 0 in self.shared else None
+        # channels with the same frequencies are sorted by a transposition, whose gradient is cheaper than a gather's
+        self.band_in = _channels(inputs) if len(self.shared) == len(set(inputs.frequencies)) else None
+        self.band_out = None if rest else _channels(outputs)
         self.register_buffer("order_in", torch.tensor([*chain(*gather)], dtype=torch.long), persistent=False)
         self.register_buffer("order_out", torch.argsort(place), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.index_select(-1, self.order_in).split(self.widths, -1)
+        parts = _by_frequency(x, self.band_in, self.order_in).split(self.widths, -1)
         out = []
         for k, weight, part in zip(self.shared, self.weights, parts, strict=True):
             if k == 0:
@@ -76,7 +79,10 @@ class SO2Linear(nn.Module):
             out.append(F.linear(part, matrix))
         if self.missing:
             out.append(x.new_zeros((*x.shape[:-1], self.missing)))
-        return torch.cat(out, -1).index_select(-1, self.order_out)
+        joined = torch.cat(out, -1)
+        if self.band_out is None:
+            return joined.index_select(-1, self.order_out)
+        return joined.unflatten(-1, (-1, self.band_out)).transpose(-1, -2).flatten(-2)
 
     def extra_repr(self) -> str:
         return f"{self.inputs.size} -> {self.outputs.size}, frequencies {self.shared}"
@@ -170,6 +176,19 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     scalar = functions[..., :1] * scale[..., :1] + shift[..., None]
     pairs = functions[..., 1:] * scale[..., 1:].repeat_interleave(2, -1)
     return torch.cat([scalar, pairs], -1).flatten(-2)
+
+
+def _by_frequency(x: Tensor, channels: int | None, order: Tensor) -> Tensor:
+    if channels is None:
+        return x.index_select(-1, order)
+    return x.unflatten(-1, (channels, -1)).transpose(-1, -2).flatten(-2)
+
+
+def _channels(irreps: Irreps) -> int | None:
+    """How many channels of frequencies 0..K the vector consists of, None if it is something else."""
+    highest = max(irreps.frequencies)
+    count = len(irreps.frequencies) // (highest + 1)
+    return count if irreps == band(highest, count) else None
 
 
 def _starts(irreps: Irreps, frequency: int) -> list[int]:
