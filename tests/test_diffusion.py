@@ -129,6 +129,29 @@ def test_ancestral_sampling_is_diffusers_own(variance: str, clip: str) -> None:
     torch.testing.assert_close(got, current, rtol=1e-5, atol=1e-5)
 
 
+def test_entries_are_clipped_in_their_own_basis() -> None:
+    """Clipping what an orthogonal map leads to the chunk: elementwise clipping, seen from there."""
+    entries = torch.linalg.qr(
+        torch.randn(IRREPS.size, IRREPS.size, generator=torch.Generator().manual_seed(2)).double()
+    ).Q
+    start, steps = 2 * _noise()[0], torch.stack([_noise(seed=i)[0] for i in range(10)])
+    inside = Diffusion(_scheduler(DDPMScheduler), 10, clip="elementwise").sample(
+        lambda x, t: torch.cos(3 * x), start, IRREPS, BOUND, step_noise=steps
+    )
+    ours = Diffusion(_scheduler(DDPMScheduler), 10, clip="entries")
+    got = ours.sample(
+        lambda x, t: torch.cos(3 * (x @ entries)) @ entries.T,
+        start @ entries.T,
+        IRREPS,
+        BOUND,
+        step_noise=steps @ entries.T,
+        entries=entries,
+    )
+    torch.testing.assert_close(got @ entries, inside, rtol=1e-5, atol=1e-5)
+    alike = ours.sample(lambda x, t: torch.cos(3 * x), start, IRREPS, BOUND, step_noise=steps)
+    torch.testing.assert_close(alike, inside)
+
+
 def test_noise_per_sample_does_not_depend_on_the_batch() -> None:
     def generators(seeds: list[int]) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(seed) for seed in seeds]
