@@ -17,6 +17,7 @@ from datetime import date
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from equidiff.hydra_app import CONFIGS, run_app
@@ -75,6 +76,7 @@ def _measured(overrides: list[str], config: DictConfig) -> dict[str, Any]:
     from equidiff.compose import make_policy, make_spec, policy_tree
     from equidiff.testing import random_source
 
+    GlobalHydra.instance().clear()  # the script itself is a Hydra app
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         settings = [f"task={config.task}", f"encoder.channels={config.channels}"]
         composed = compose("train", overrides=[*overrides, *settings])

@@ -16,6 +16,7 @@ from equidiff.report.recorded import (
     markdown_overview,
     markdown_physics,
     markdown_study,
+    markdown_symmetry,
     read_record,
     replace_block,
 )
@@ -24,6 +25,7 @@ from equidiff.results import ResultError
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASUREMENTS = {"experts": markdown_experts, "physics": markdown_physics}
+PAGES = {"mimicgen": markdown_mimicgen, "symmetry": markdown_symmetry}  # pages with a block of their own
 NOTHING = "No result is recorded yet."
 
 
@@ -39,10 +41,11 @@ def contents(root: Path) -> dict[Path, str]:
         file = docs / "measurements" / f"{name}.json"
         text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
         files[results] = replace_block(files[results], name, text)
-    generated, rates = docs / "mimicgen.md", docs / "measurements" / "mimicgen.json"
-    if generated.exists():
-        text = markdown_mimicgen(json.loads(rates.read_text())) if rates.exists() else NOTHING
-        files[generated] = replace_block(generated.read_text(), "mimicgen", text)
+    for name, markdown in PAGES.items():
+        page, file = docs / f"{name}.md", docs / "measurements" / f"{name}.json"
+        if page.exists():
+            text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
+            files[page] = replace_block(page.read_text(), name, text)
     files[readme] = readme.read_text()
     for page, folder in ((results, "images"), (readme, "docs/images")):
         text, picture = "", docs / "images" / "demo.png"

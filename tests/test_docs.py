@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from equidiff.report.recorded import markdown_mimicgen, read_record, replace_block
+from equidiff.report.recorded import markdown_mimicgen, markdown_symmetry, read_record, replace_block
 from equidiff.results import ResultError
 from equidiff.sim.task import Task
 
@@ -164,3 +164,12 @@ def test_measured_generation_becomes_a_table() -> None:
     text = markdown_mimicgen({"date": "2026-01-01", "command": "measure", "tasks": {"stack_d1": row}})
     assert "| stack_d1 | 30/33 | 76–98 % | 16.0 (2) | 3/4 |" in text
     assert text.endswith("2026-01-01: `measure`")
+
+
+def test_measured_symmetry_becomes_a_table() -> None:
+    row = {"parameters": 12345, "step_ms": 20.4, "chunk_ms": 7.1, "errors": {"45": 3e-15, "37": 0.012}}
+    text = markdown_symmetry({"policies": {"so2_mlp": row}, "date": "2026-01-01", "command": "python x.py"})
+    header, _, first, *_ = text.splitlines()
+    assert header == "| policy | parameters | training step, ms | chunk, ms | error at 45° | error at 37° |"
+    assert first == "| so2_mlp | 12,345 | 20 | 7 | 3e-15 | 1e-02 |"
+    assert text.endswith("2026-01-01: `python x.py`")

@@ -17,6 +17,7 @@ __all__ = [
     "markdown_overview",
     "markdown_physics",
     "markdown_study",
+    "markdown_symmetry",
     "read_record",
     "replace_block",
 ]
@@ -142,6 +143,23 @@ def markdown_physics(record: Mapping[str, Any]) -> str:
         f"joints {off['arm_joints']:.0e} rad, of fingers and objects {off['fingers_and_objects']:.0e} m), a picture of "
         f"84 × 84 pixels {picture['dull']:.0f} ms instead of {picture['shiny']:.0f} ms: `{record['command']}`"
     )
+
+
+def markdown_symmetry(record: Mapping[str, Any]) -> str:
+    """Table of what scripts/measure_symmetry.py recorded."""
+    angles = list(next(iter(record["policies"].values()))["errors"])
+    rows = [
+        [
+            name,
+            f"{row['parameters']:,}",
+            f"{row['step_ms']:.0f}",
+            f"{row['chunk_ms']:.0f}",
+            *(f"{row['errors'][angle]:.0e}" for angle in angles),
+        ]
+        for name, row in record["policies"].items()
+    ]
+    header = ["policy", "parameters", "training step, ms", "chunk, ms", *(f"error at {angle}°" for angle in angles)]
+    return f"{_table(header, rows, 'lrrr' + 'r' * len(angles))}\n\n{record['date']}: `{record['command']}`"
 
 
 def replace_block(text: str, name: str, content: str) -> str:
