@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,10 +33,7 @@ class RolloutError(RuntimeError):
 
 
 class Environment(Protocol):
-    """What the rollouts use of a gymnasium environment.
-
-    If it has an attribute `blind`, it is set while observations are not needed: cameras may then be left out.
-    """
+    """What the rollouts use of a gymnasium environment."""
 
     def reset(self, *, seed: int) -> tuple[Observation, dict[str, Any]]:
         """Start the episode of this seed; {key: (*shape)}."""
@@ -46,6 +43,13 @@ class Environment(Protocol):
 
     def render_frame(self, camera: str, width: int, height: int) -> np.ndarray:
         """Picture (height, width, 3), uint8."""
+
+
+@runtime_checkable
+class Seeing(Protocol):
+    """An environment with cameras: `blind` is set while its observations are not needed, because looking takes time."""
+
+    blind: bool
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,7 @@ def _no_threads() -> None:
 
 def _begin(env: Environment, message: _Start, limits: _Limits) -> _Episode:
     began = time.perf_counter()
-    if hasattr(env, "blind"):
+    if isinstance(env, Seeing):
         env.blind = False
     observation, _ = env.reset(seed=message.seed)
     history = deque([observation] * limits.history, maxlen=limits.history)
@@ -297,9 +301,8 @@ def _begin(env: Environment, message: _Start, limits: _Limits) -> _Episode:
 
 def _execute(env: Environment, episode: _Episode, actions: np.ndarray, limits: _Limits) -> None:
     began = time.perf_counter()
-    looks_on_demand = hasattr(env, "blind")
     for left, action in zip(range(len(actions) - 1, -1, -1), actions, strict=True):
-        if looks_on_demand:  # the policy sees only the last steps of a chunk
+        if isinstance(env, Seeing):  # the policy sees only the last steps of a chunk
             env.blind = left >= limits.history
         observation, _, terminated, truncated, info = env.step(action)
         episode.history.append(observation)

@@ -20,6 +20,7 @@ from equidiff.data.writer import DemoWriter
 from equidiff.fields import Displacement, Image, Scalars
 from equidiff.perception import CameraSettings, PerceptionError, PerceptionSettings, world_points
 from equidiff.sim import prepare as preparation
+from equidiff.sim import workers
 from equidiff.sim.demos import generate
 from equidiff.sim.env import env_arguments, make_env
 from equidiff.sim.meshes import with_fewer_faces
@@ -279,3 +280,27 @@ def test_a_policy_must_see_what_it_was_trained_on(prepared: Path) -> None:
         with pytest.raises(PerceptionError, match=message + ".*ignore_mismatch=true"):
             sight_of({**about, **change}, spec)
         assert sight_of({**about, **change}, spec, ignore_mismatch=True)[0] == SETTINGS
+
+
+def test_rollouts_look_only_when_the_policy_does() -> None:
+    """With 4 executed actions and one observed step, three of four observations are made without cameras."""
+    looks: list[bool] = []
+
+    class Watched:
+        blind = False
+
+        def reset(self, *, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+            return {"x": np.zeros(1, np.float32)}, {}
+
+        def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+            looks.append(not self.blind)
+            return {"x": np.zeros(1, np.float32)}, 0.0, False, False, {"success": False}
+
+        def render_frame(self, camera: str, width: int, height: int) -> np.ndarray:
+            return np.zeros((height, width, 3), np.uint8)
+
+    env, limits = Watched(), workers._Limits(history=1, horizon=8, stop_on_success=False)
+    episode = workers._begin(env, workers._Start(0, 0, None), limits)
+    for _ in range(2):
+        workers._execute(env, episode, np.zeros((4, 7)), limits)
+    assert looks == [False, False, False, True] * 2
