@@ -9,7 +9,7 @@ in a process of its own, with random batches: "cache" as training reads it, "map
 memory map, "hdf5" from the file itself. Memory: peak resident memory, and anonymous memory, which is what cannot be
 given back; both above what the process had after its imports. Page cache of the system is not the process's memory;
 "cold" measures the cache again after the pages of its files were dropped (posix_fadvise); "memory", up to 2 GB, reads
-everything first. For comparison, a training step of the policy `experiment` is timed on random windows, on the GPU if
+everything first. For comparison, a training step of the experiment `trained` is timed on random windows, on the GPU if
 there is one: what a loader must deliver.
 """
 
@@ -41,21 +41,21 @@ def main(config: DictConfig) -> None:
         if not path.exists():
             write_bench_file(path, n=config.n, steps=config.steps, size=config.size)
         found = measure(path, size=config.size, batch=config.batch, seconds=config.seconds, obs=config.obs)
-    if config.experiment:
+    if config.trained:
         from equidiff.compose import make_policy, make_spec, policy_tree
 
-        words = [f"experiment={config.experiment}", "task=stack", "data.path=unused"]
+        words = [f"experiment={config.trained}", "task=stack", "data.path=unused"]
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             chosen = compose("train", words)
         policy = make_policy(policy_tree(chosen), make_spec(chosen))
-        found["training"] = {"experiment": config.experiment, **consumption(policy, config.train_batch)}
+        found["training"] = {"experiment": config.trained, **consumption(policy, config.train_batch)}
     words = [word for word in sys.argv[1:] if not word.startswith(("folder=", "record="))]
     found["settings"] = {name: tree[name] for name in ("n", "steps", "size", "batch", "obs")}
     found["command"] = shlex.join(["python", "scripts/bench_loading.py", *words])
     print(sentence(found))
     if "training" in found:
         training = found["training"]
-        print(f"training takes {training['windows_per_s']} windows/s ({config.experiment}, {training['device']})")
+        print(f"training takes {training['windows_per_s']} windows/s ({config.trained}, {training['device']})")
     if config.record:
         print(f"recorded: {write_json(config.record, found)}")
 

@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from equidiff.report.measured_data import markdown_loading, markdown_replay
 from equidiff.report.recorded import (
     markdown_experts,
     markdown_mimicgen,
@@ -25,7 +26,13 @@ from equidiff.results import ResultError
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASUREMENTS = {"experts": markdown_experts, "physics": markdown_physics}
-PAGES = {"mimicgen": markdown_mimicgen, "symmetry": markdown_symmetry}  # pages with a block of their own
+# blocks of the other pages: what makes the text, and the page
+PAGES = {
+    "mimicgen": (markdown_mimicgen, "mimicgen"),
+    "symmetry": (markdown_symmetry, "symmetry"),
+    "replay": (markdown_replay, "actions"),
+    "loading": (markdown_loading, "loading"),
+}
 NOTHING = "No result is recorded yet."
 
 
@@ -41,8 +48,8 @@ def contents(root: Path) -> dict[Path, str]:
         file = docs / "measurements" / f"{name}.json"
         text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
         files[results] = replace_block(files[results], name, text)
-    for name, markdown in PAGES.items():
-        page, file = docs / f"{name}.md", docs / "measurements" / f"{name}.json"
+    for name, (markdown, where) in PAGES.items():
+        page, file = docs / f"{where}.md", docs / "measurements" / f"{name}.json"
         if page.exists():
             text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
             files[page] = replace_block(page.read_text(), name, text)

@@ -18,6 +18,7 @@ __all__ = [
     "markdown_physics",
     "markdown_study",
     "markdown_symmetry",
+    "markdown_table",
     "read_record",
     "replace_block",
 ]
@@ -67,7 +68,7 @@ def markdown_study(study: Study, record: Mapping[str, Any]) -> str:
     minutes = record.get("wall_s", {}).get("total")
     took = f", {minutes / 60:.0f} minutes in all" if minutes and not record.get("reused") else ""
     seeds = f"{len(record['training_seeds'])} training seed{'s' if len(record['training_seeds']) > 1 else ''}"
-    table = _table(["policy", "solved", "95 % interval", f"against {first.label}", "parameters"], rows, "lrrrr")
+    table = markdown_table(["policy", "solved", "95 % interval", f"against {first.label}", "parameters"], rows, "lrrrr")
     return (
         f"{' '.join(headline(study))}\n\n{table}\n\n"
         f"{record['steps']} optimiser steps, {seeds}, episodes of seeds {record['seeds'][0]} to {record['seeds'][1]}; "
@@ -95,7 +96,7 @@ def markdown_overview(records: Sequence[tuple[Study, Mapping[str, Any]]]) -> str
                 ]
             )
     header = ["task", "demonstrations", "policy", "solved", "95 % interval", "each training, %", "command"]
-    return _table(header, rows, "lrlrrll")
+    return markdown_table(header, rows, "lrlrrll")
 
 
 def markdown_experts(record: Mapping[str, Any]) -> str:
@@ -111,7 +112,7 @@ def markdown_experts(record: Mapping[str, Any]) -> str:
                 f"{row['mean_steps']:.0f}",
             ]
         )
-    table = _table(["task", "solved", "95 % interval", "control steps"], rows, "lrrr")
+    table = markdown_table(["task", "solved", "95 % interval", "control steps"], rows, "lrrr")
     return f"{table}\n\n{record['date']}: `{record['command']}`"
 
 
@@ -130,7 +131,7 @@ def markdown_mimicgen(record: Mapping[str, Any]) -> str:
             ]
         )
     header = ["task", "solved in the end", "95 % interval", "demonstrations a minute (workers)"]
-    table = _table([*header, *(f"replayed: {kind}" for kind in kinds)], rows, "lrrr" + "r" * len(kinds))
+    table = markdown_table([*header, *(f"replayed: {kind}" for kind in kinds)], rows, "lrrr" + "r" * len(kinds))
     return f"{table}\n\n{record['date']}: `{record['command']}`"
 
 
@@ -159,7 +160,7 @@ def markdown_symmetry(record: Mapping[str, Any]) -> str:
         for name, row in record["policies"].items()
     ]
     header = ["policy", "parameters", "training step, ms", "chunk, ms", *(f"error at {angle}°" for angle in angles)]
-    return f"{_table(header, rows, 'lrrr' + 'r' * len(angles))}\n\n{record['date']}: `{record['command']}`"
+    return f"{markdown_table(header, rows, 'lrrr' + 'r' * len(angles))}\n\n{record['date']}: `{record['command']}`"
 
 
 def replace_block(text: str, name: str, content: str) -> str:
@@ -191,7 +192,8 @@ def _entrant(file: Path, key: str, node: Mapping[str, Any], tree: Mapping[str, A
     return entrant
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """A Markdown table; align: one of l, r per column."""
     rule = {"l": "---", "r": "---:"}
     lines = [header, [rule[kind] for kind in align], *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
