@@ -3,9 +3,9 @@
     python scripts/measure_symmetry.py
     python scripts/measure_symmetry.py batch=64 record=docs/measurements/symmetry.json
 
-For each policy, with random parameters: parameters, the time of a training step (forward, backward; one thread) and of
-an action chunk, and the error of the whole sampler in float64: rotated observation and noise against rotated actions,
-the largest difference relative to the largest feature, at the given angles.
+For each policy, with random parameters: parameters, processor time of a training step (forward, backward; one thread)
+and of an action chunk, and the error of the whole sampler in float64: rotated observation and noise against rotated
+actions, the largest difference relative to the largest feature, at the given angles.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ def _measured(overrides: list[str], config: DictConfig) -> dict[str, Any]:
 
 
 def _shortest(run: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` runs, after one that does not count."""
+    """Processor seconds (other programs do not count) of the fastest of `repeats` runs after a first one."""
     run()
     times = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        begun = time.process_time()
         run()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return min(times)
 
 
