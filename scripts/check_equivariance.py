@@ -46,12 +46,12 @@ def main(config: DictConfig) -> int:
             raise ConfigError(f"{name}: expected a whole number >= 1, got {config[name]!r}")
     checkpoint = Path(config.checkpoint)
     policy = load_policy(checkpoint, device=config.device)
-    if config.data is None:
+    if config.data.path is None:
         obs = random_observation(policy.spec, config.windows, config.seed)
         subject = f"{checkpoint}, {config.windows} random scenes"
     else:
-        obs = _windows(Path(config.data), policy.spec, inspect_checkpoint(checkpoint), config)
-        subject = f"{checkpoint}, {config.windows} scenes of {config.data}"
+        obs = _windows(Path(config.data.path), policy.spec, inspect_checkpoint(checkpoint), config)
+        subject = f"{checkpoint}, {config.windows} scenes of {config.data.path}"
     obs = {key: value.to(config.device) for key, value in obs.items()}
     report = measure(policy, obs, config.angles, judgement, seed=config.seed, double=config.float64)
     out = Path(config.out) if config.out else checkpoint.parent.parent / "equivariance" / checkpoint.name
@@ -59,7 +59,7 @@ def main(config: DictConfig) -> int:
     shown += [math.pi / report.order, math.pi]
     drawn = views(policy, obs, sorted({round(a, 12) for a in shown}), config.seed)
     line = shlex.join(["python", "scripts/check_equivariance.py", *sys.argv[1:]])
-    settings: dict[str, Any] = {"checkpoint": str(checkpoint), "data": config.data, "windows": config.windows}
+    settings: dict[str, Any] = {"checkpoint": str(checkpoint), "data": config.data.path, "windows": config.windows}
     settings |= {"seed": config.seed, "float64": config.float64, "torch": torch.__version__, "command": line}
     write_json(out / "equivariance.json", {**settings, **report.to_json()})
     page = render_equivariance(report, drawn, policy.spec.workspace.centre, subject, line)
