@@ -29,7 +29,7 @@ def _spec(side: int = 24, cells: int = 16, steps: int = 1) -> Spec:
     fields = (
         Image("top_image", height=side, width=side),
         Depth("top_depth", height=side, width=side),
-        Image("wrist_image", height=20, width=24, view="body"),
+        Image("wrist_image", height=40, width=48, view="body"),
         Voxels("voxels", size=cells),
         PointCloud("point_cloud", points=40, origin="eef_pos"),
         Position("eef_pos"),
@@ -103,7 +103,7 @@ def test_a_scene_picture_is_not_invariant_nor_a_plain_network_equivariant() -> N
         (partial(ENCODERS["voxels"], paddings=((0,),)), "a list of paddings for each width"),
         (partial(ENCODERS["wrist"], key="top_image"), "camera on the gripper"),
         (partial(ENCODERS["wrist"], weights="imagenet"), "need norm=batch"),
-        (partial(ENCODERS["wrist"], crop=16), "crop needs a square picture, got 20 x 24"),
+        (partial(ENCODERS["wrist"], crop=16), "crop needs a square picture, got 40 x 48"),
         (partial(ENCODERS["wrist"], trunk="resnet81"), "expected trunk in"),
         (partial(ENCODERS["points"], widths=()), "at least one width"),
         (partial(ENCODERS["points"], near=(0.0,)), "radii must be > 0"),
@@ -130,10 +130,10 @@ def test_everything_observed_is_read_and_everything_read_is_observed() -> None:
 
 def test_a_single_invariant_encoder_is_an_observation_too() -> None:
     spec = Spec(
-        Space((Image("wrist_image", height=24, width=24, view="body"),)), Space((Displacement("a"),)), Horizon()
+        Space((Image("wrist_image", height=40, width=40, view="body"),)), Space((Displacement("a"),)), Horizon()
     )
     encoder = ObservationEncoder(spec, Symmetry(4), {"wrist": ENCODERS["wrist"]}, channels=3)
-    assert encoder(torch.zeros(2, 1, 0), {"wrist_image": torch.randn(2, 1, 3, 24, 24)}).shape == (2, 1, 4, 3)
+    assert encoder(torch.zeros(2, 1, 0), {"wrist_image": torch.randn(2, 1, 3, 40, 40)}).shape == (2, 1, 4, 3)
 
 
 def test_pretrained_weights_come_from_safetensors_and_are_not_asked_for_again(tmp_path) -> None:
@@ -147,7 +147,7 @@ def test_pretrained_weights_come_from_safetensors_and_are_not_asked_for_again(tm
     make = partial(WristImageEncoder, _spec(), Symmetry(4), "wrist_image", channels=8, norm="batch")
     encoder = make(weights=str(path)).eval()
     assert load_pretrained(torch.nn.ModuleDict({"wrist": encoder})) == ["wrist"]
-    picture = torch.rand(1, 3, 20, 24)
+    picture = torch.rand(1, 3, 40, 48)
     mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normal = (picture - mean[:, None, None]) / spread[:, None, None]
     want = encoder.keypoints(torch.nn.Sequential(*list(net.children())[:-2])(normal))

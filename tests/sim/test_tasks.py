@@ -129,7 +129,7 @@ def test_missing_packages_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -
         load.cache_clear()
     try:
         with pytest.raises(
-            backend.SimulatorError, match="git clone https://github.com/ARISE-Initiative/robosuite-task"
+            backend.SimulatorError, match=r"git clone https://github\.com/ARISE-Initiative/robosuite-task"
         ):
             make_env(config("kitchen_d1"))
         with pytest.raises(backend.SimulatorError, match=r"NVlabs mimicgen package .*uv pip install"):
