@@ -97,3 +97,15 @@ def test_bad_use(spec: Spec) -> None:
     with pytest.raises(SpecError, match=r"'action' is nan at index \(0, 0, 0\)"):
         normalizer.fit([batch])
     assert not normalizer.fitted
+
+
+def test_entries_of_a_rotation_matrix_keep_their_range() -> None:
+    """As in the published relative control; with unit variance they are scaled like everything else."""
+    from equidiff.fields import Moments, RotationDelta
+
+    field = RotationDelta("d", as_matrix=True)
+    features = field.decode({"d": 0.1 * torch.randn(50, 3, dtype=torch.float64)})
+    kept = field.fit(Moments.of(features, field.irreps), "range")
+    assert bool((kept.scale == 1).all())
+    assert not kept.offset.any()
+    assert bool((field.fit(Moments.of(features, field.irreps), "gaussian").scale < 0.2).all())

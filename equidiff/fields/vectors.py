@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from equidiff.fields.base import FieldError, Source
+from equidiff.fields.base import Affine, FieldError, Mode, Moments, Source
 from equidiff.rotations import from_matrix, nearest_rotation, rotation_about_z, storage_size, to_matrix
 from equidiff.symmetry import Irreps
 
@@ -241,6 +241,13 @@ class RotationDelta(Source):
         sign = torch.linalg.det(u @ vh)[..., None, None]
         proper: Tensor = torch.cat([u[..., :2], u[..., 2:] * sign], -1) @ vh
         return proper.flatten(-2) if self.storage == "matrix" else from_matrix(proper, "rotvec")
+
+    def fit(self, moments: Moments, mode: Mode = "gaussian") -> Affine:
+        if (
+            mode == "range" and not self._vector
+        ):  # entries of a rotation matrix are within [-1, 1] already, as published
+            return Affine(torch.zeros_like(moments.mean), torch.ones_like(moments.mean))
+        return super().fit(moments, mode)
 
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         if self.storage == "rotvec":
