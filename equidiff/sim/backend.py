@@ -18,8 +18,9 @@ import torch  # noqa: F401 - before OSMesa: the other way round is a segmentatio
 with contextlib.suppress(ImportError):  # CUDA builds of torch load it late, with the same end; CPU builds lack it
     import triton  # noqa: F401
 
-__all__ = ["SimulatorError", "load_mimicgen", "load_package", "load_robosuite", "load_task_zoo", "quiet"]
+__all__ = ["SimulatorError", "load_mimicgen", "load_mujoco", "load_package", "load_robosuite", "load_task_zoo", "quiet"]
 
+NOT_INSTALLED = "the simulator is not installed: make setup, or pip install 'equidiff[sim]'"
 MIMICGEN_INSTALL = "uv pip install ./requirements/stubs/* -e '.[mimicgen]' -c requirements/constraints.txt"
 # editable: their set-up scripts leave the models' XML files and meshes out
 MIMICGEN_CLONE = (
@@ -40,8 +41,11 @@ class SimulatorError(RuntimeError):
 
 
 @cache
-def load_robosuite() -> ModuleType:
-    """robosuite with an off-screen GL backend (MUJOCO_GL, else EGL with an NVIDIA device, else OSMesa)."""
+def load_mujoco() -> ModuleType:
+    """mujoco with an off-screen GL library: MUJOCO_GL, else EGL with an NVIDIA device, else OSMesa.
+
+    The only way to it here: MuJoCo takes the library once, when it is first imported.
+    """
     if "MUJOCO_GL" not in os.environ:
         os.environ["MUJOCO_GL"] = "egl" if Path("/dev/nvidia0").exists() else "osmesa"
     backend = os.environ["MUJOCO_GL"]
@@ -50,8 +54,19 @@ def load_robosuite() -> ModuleType:
         library, packages = _PACKAGES[backend]
         if ctypes.util.find_library(library) is None:
             raise SimulatorError(f"MUJOCO_GL={backend} needs the library {library}: apt-get install {packages}")
+    if importlib.util.find_spec("mujoco") is None:
+        raise SimulatorError(NOT_INSTALLED)
+    import mujoco
+
+    return mujoco
+
+
+@cache
+def load_robosuite() -> ModuleType:
+    """robosuite, on `load_mujoco`."""
+    load_mujoco()
     if importlib.util.find_spec("robosuite") is None:
-        raise SimulatorError("the simulator is not installed: make setup, or pip install 'equidiff[sim]'")
+        raise SimulatorError(NOT_INSTALLED)
     with quiet():
         import robosuite
     return robosuite

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import h5py
-import mujoco
 import numpy as np
 
 from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
+from equidiff.sim.backend import load_mujoco
 from equidiff.sim.env import TaskEnv
 from equidiff.sim.kinematics import matrix_to_rotvec, rotvec_to_matrix
+
+mujoco = load_mujoco()
 
 __all__ = ["Relative", "absolute_targets", "actions_of", "full_action", "poses_of_states", "relative_deltas"]
 

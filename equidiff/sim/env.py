@@ -11,27 +11,25 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
+from equidiff.config import did_you_mean
+from equidiff.perception import PerceptionSettings
+from equidiff.sim import memory
 from equidiff.sim.backend import (
     MIMICGEN_CLONE,
     TASK_ZOO_CLONE,
     SimulatorError,
+    load_mujoco,
     load_package,
     load_robosuite,
 )
+from equidiff.sim.kinematics import matrix_to_quat, matrix_to_rotvec, rotation_z, solve_ik, yaw_of
+from equidiff.sim.physics import goal_of, make_physics
+from equidiff.sim.placement import sample_objects, sample_start
+from equidiff.sim.render import Camera, RendererSettings
+from equidiff.sim.sight import Sight
+from equidiff.sim.task import Task
 
-load_robosuite()
-
-import mujoco  # noqa: E402 - after the backend was chosen
-
-from equidiff.config import did_you_mean  # noqa: E402
-from equidiff.perception import PerceptionSettings  # noqa: E402
-from equidiff.sim import memory  # noqa: E402
-from equidiff.sim.kinematics import matrix_to_quat, matrix_to_rotvec, rotation_z, solve_ik, yaw_of  # noqa: E402
-from equidiff.sim.physics import goal_of, make_physics  # noqa: E402
-from equidiff.sim.placement import sample_objects, sample_start  # noqa: E402
-from equidiff.sim.render import Camera, RendererSettings  # noqa: E402
-from equidiff.sim.sight import Sight  # noqa: E402
-from equidiff.sim.task import Task  # noqa: E402
+mujoco = load_mujoco()
 
 __all__ = ["CONTROLS", "TaskEnv", "env_arguments", "make_env", "make_env_from_args", "seeded"]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
+
+from equidiff.sim.backend import load_mujoco
+
+mujoco = load_mujoco()
 
 __all__ = ["matrix_to_quat", "matrix_to_rotvec", "rotation_z", "rotvec_to_matrix", "solve_ik", "wrap", "yaw_of"]
 

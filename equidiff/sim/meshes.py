@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import fast_simplification
-import mujoco
 import numpy as np
+
+from equidiff.sim.backend import load_mujoco
+
+mujoco = load_mujoco()
 
 __all__ = ["cache_folder", "with_fewer_faces"]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import mujoco
 import numpy as np
 
+from equidiff.sim.backend import load_mujoco
 from equidiff.sim.osc import osc_torques
+
+mujoco = load_mujoco()
 
 __all__ = ["FastPhysics", "Physics", "RobosuitePhysics", "goal_of", "make_physics"]
 
