@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from equidiff.hydra_app import CONFIGS, run_app
@@ -35,26 +36,28 @@ def main(config: DictConfig) -> None:
     from equidiff.results import write_json
 
     tree: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    training: dict[str, Any] = {}
+    if config.trained:
+        from equidiff.compose import make_policy, make_spec, policy_tree
+
+        GlobalHydra.instance().clear()  # this script's own
+        words = [f"experiment={config.trained}", "task=stack", "data.path=unused"]
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            chosen = compose("train", words)
+        policy = make_policy(policy_tree(chosen), make_spec(chosen))
+        training = {"experiment": config.trained, **consumption(policy, config.train_batch)}
     with tempfile.TemporaryDirectory(prefix="bench_loading_") as made:
         folder = Path(config.folder or made)
         path = folder / f"bench_{config.n}x{config.steps}x{config.size}.hdf5"
         if not path.exists():
             write_bench_file(path, n=config.n, steps=config.steps, size=config.size)
         found = measure(path, size=config.size, batch=config.batch, seconds=config.seconds, obs=config.obs)
-    if config.trained:
-        from equidiff.compose import make_policy, make_spec, policy_tree
-
-        words = [f"experiment={config.trained}", "task=stack", "data.path=unused"]
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            chosen = compose("train", words)
-        policy = make_policy(policy_tree(chosen), make_spec(chosen))
-        found["training"] = {"experiment": config.trained, **consumption(policy, config.train_batch)}
     words = [word for word in sys.argv[1:] if not word.startswith(("folder=", "record="))]
     found["settings"] = {name: tree[name] for name in ("n", "steps", "size", "batch", "obs")}
     found["command"] = shlex.join(["python", "scripts/bench_loading.py", *words])
     print(sentence(found))
-    if "training" in found:
-        training = found["training"]
+    if training:
+        found["training"] = training
         print(f"training takes {training['windows_per_s']} windows/s ({config.trained}, {training['device']})")
     if config.record:
         print(f"recorded: {write_json(config.record, found)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
-from equidiff.data.cache import open_cache
+from equidiff.data.cache import cache_folders, open_cache
 from equidiff.data.needed import action_key, needed_arrays
 from equidiff.data.robomimic import DemoFile, load_episodes
 from equidiff.data.steps import ACTION, CachedEpisode
@@ -164,6 +165,7 @@ def _cached(path: str, spec: Spec) -> list[CachedEpisode]:
 
 
 def _build(path: str, spec: Spec) -> dict[str, Any]:
+    shutil.rmtree(cache_folders(Path(path))[0], ignore_errors=True)
     began = time.perf_counter()
     windows = _cached(path, spec)
     seconds = time.perf_counter() - began
