@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,11 +35,16 @@ class CameraSettings:
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 1 or max(self.width, self.height) > 4096:
-            raise PerceptionError(f"camera: sides are 1 to 4096 pixels, got {self.width} x {self.height}")
+            raise PerceptionError(f"the sides of a picture are 1 to 4096 pixels, got {self.width} x {self.height}")
         if (self.position is None) != (self.target is None) or not 1 <= self.fovy <= 170:
             raise PerceptionError(
-                "camera: a camera of your own needs position and target, and fovy from 1 to 170 degrees; got "
+                "a camera of your own needs position and target, and fovy from 1 to 170 degrees; got "
                 f"position={self.position}, target={self.target}, fovy={self.fovy}"
+            )
+        if self.position is None and self.fovy != CameraSettings.fovy:
+            raise PerceptionError(
+                "fovy is of a camera of your own, one that exists has its own; give position and target, or leave "
+                f"fovy={self.fovy} out"
             )
 
 
@@ -87,6 +93,12 @@ class PointCloudSettings:
             raise PerceptionError(
                 f"point_cloud: expected method {' or '.join(_METHODS)} and points from 1 to 1000000, got "
                 f"method={self.method!r}, points={self.points}"
+            )
+        low, high = self.bounds[2]
+        if not 0 <= self.clearance < high - low:
+            raise PerceptionError(
+                f"point_cloud.clearance: expected metres from 0, got {self.clearance}; the bounds are "
+                f"{high - low:.3f} m high"
             )
 
     @property
@@ -155,11 +167,13 @@ class PerceptionSettings:
         return out
 
     @classmethod
-    def from_config(cls, node: Mapping[str, Any], bounds: Any = None, centre: tuple[float, float] = (0.0, 0.0)) -> Any:
-        """Settings of a config's node `perception`.
+    def from_config(cls, node: Mapping[str, Any], bounds: Any = None, centre: tuple[float, float] | None = None) -> Any:
+        """Settings of a config's node `perception`, or of what `to_json` made.
 
         bounds: of the workspace, taken where voxels or point_cloud name none; for voxels the largest square about
-        `centre` within them, and a cube's height. Raises PerceptionError with the key that does not fit.
+        `centre` within them, and a cube's height. centre: of the workspace; voxels must be about it. None: (0, 0) for
+        that square, and bounds that the node names are taken as they are. Raises PerceptionError with the key that does
+        not fit.
         """
         _known("perception", node, {f.name for f in dataclasses.fields(cls)})
         cameras = {}
@@ -177,13 +191,13 @@ class PerceptionSettings:
             if values.get("bounds") is None:
                 if bounds is None:
                     raise PerceptionError(f"perception.{key}.bounds: needed, because the task has no bounds")
-                values["bounds"] = _cube(bounds, centre) if key == "voxels" else bounds
+                values["bounds"] = _cube(bounds, centre or (0.0, 0.0)) if key == "voxels" else bounds
             parts[key] = _make(f"perception.{key}", kind, values)
         settings = _make(
             "perception", cls, {"image": node.get("image") or (), "depth": node.get("depth") or (), **parts}, cameras
         )
         voxels = settings.voxels
-        if voxels is not None:
+        if voxels is not None and centre is not None:
             middle = tuple(sum(voxels.bounds[i]) / 2 for i in (0, 1))
             if max(abs(middle[i] - centre[i]) for i in (0, 1)) > 1e-6:
                 raise PerceptionError(
@@ -209,6 +223,8 @@ def _make(
     plain = {key: _tuples(value) for key, value in values.items()}
     try:
         return kind(**plain) if cameras is None else kind(cameras=cameras, **plain)
+    except PerceptionError as error:  # a camera does not know its name
+        raise PerceptionError(f"{where}: {error}" if kind is CameraSettings else str(error)) from error
     except TypeError as error:
         raise PerceptionError(f"{where}: {error}") from error
 
@@ -232,8 +248,8 @@ def _cube(bounds: Any, centre: tuple[float, float]) -> Bounds:
 
 
 def _check_bounds(key: str, bounds: Any) -> None:
-    if len(bounds) != 3 or not all(len(pair) == 2 and pair[0] < pair[1] for pair in bounds):
-        raise PerceptionError(f"{key}.bounds: expected ((x0, x1), (y0, y1), (z0, z1)) in metres, got {bounds}")
+    if len(bounds) != 3 or not all(len(pair) == 2 and -math.inf < pair[0] < pair[1] < math.inf for pair in bounds):
+        raise PerceptionError(f"{key}.bounds: expected ((x0, x1), (y0, y1), (z0, z1)) in metres, finite, got {bounds}")
 
 
 def _known(where: str, node: Any, known: set[str]) -> None:

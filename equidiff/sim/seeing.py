@@ -34,7 +34,7 @@ def sight_of(
             f"the policy sees {', '.join(wanted)}, but its data did not say how they were made; train it on a file of "
             "scripts/prepare_data.py"
         )
-    settings: PerceptionSettings = PerceptionSettings.from_config(about["settings"])
+    settings: PerceptionSettings = PerceptionSettings.from_config(about["settings"], centre=spec.workspace.centre)
     for key in wanted:
         have, want = settings.shapes.get(key), spec.observation.sources[key].shape
         if have is None or tuple(have[0]) != tuple(want):

@@ -29,7 +29,7 @@ NODE = {
 
 
 def _settings(**changes) -> PerceptionSettings:
-    return PerceptionSettings.from_config({**NODE, **changes}, BOUNDS)
+    return PerceptionSettings.from_config({**NODE, **changes}, BOUNDS, (0.0, 0.0))
 
 
 def _top_down(height: np.ndarray, colour: np.ndarray) -> Frame:
@@ -129,9 +129,15 @@ def test_a_cloud_always_has_its_size(method: str, n: int) -> None:
         assert len(np.unique(cloud, axis=0)) == min(n, 64) if method == "farthest" or n < 64 else True
 
 
-def test_settings_survive_json() -> None:
-    settings = _settings()
-    assert PerceptionSettings.from_config(json.loads(json.dumps(settings.to_json()))) == settings
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (-0.2, 0.1)])
+def test_settings_survive_json(centre: tuple[float, float]) -> None:
+    """Also those of a task whose centre is elsewhere; with a centre, it is checked again."""
+    settings = PerceptionSettings.from_config(NODE, BOUNDS, centre)
+    stored = json.loads(json.dumps(settings.to_json()))
+    assert PerceptionSettings.from_config(stored) == settings
+    assert PerceptionSettings.from_config(stored, centre=centre) == settings
+    with pytest.raises(PerceptionError, match=r"centre the grid on it"):
+        PerceptionSettings.from_config(stored, centre=(0.05, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +147,10 @@ def test_settings_survive_json() -> None:
         ({"imgae": ["top"]}, "no setting 'imgae'; did you mean 'image'"),
         ({"cameras": {"top": {"widht": 3}}}, r"perception.cameras.top: no setting 'widht'; did you mean 'width'"),
         ({"cameras": {"top": {"position": [0, 0, 1]}}}, "needs position and target"),
-        ({"cameras": {"top": {"width": 0}}}, "sides are 1 to 4096"),
+        ({"cameras": {"top": {"width": 0}}}, "cameras.top: the sides of a picture are 1 to 4096"),
+        ({"cameras": {"top": {"fovy": 60}}}, r"cameras.top: .*fovy is of a camera of your own.* position and target"),
+        ({"voxels": {"cameras": ["top"], "bounds": [[-1, 1], [-1, 1], [0, math.inf]]}}, "z1.* finite"),
+        ({"point_cloud": {"cameras": ["top"], "clearance": 1.0}}, r"clearance: .* got 1.0; the bounds are 0.8"),
         ({"voxels": {"cameras": ["top"], "bounds": [[-1, 1], [-2, 2], [0, 1]]}}, "must be square seen from above"),
         ({"voxels": {"cameras": ["top"], "bounds": [[0, 1], [0, 1], [0, 1]]}}, r"centre the grid on it"),
         ({"voxels": {"cameras": []}}, "at least one camera"),
