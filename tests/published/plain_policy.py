@@ -1,4 +1,4 @@
-"""The published policies put together from escnn's and torch's modules, at any width, with the names of their states."""
+"""The published policies from escnn's and torch's modules, at any width, with the names of their states."""
 
 from __future__ import annotations
 

@@ -197,10 +197,10 @@ def test_a_normaliser_about_another_centre_is_remarked() -> None:
 
 
 def test_only_safetensors_are_read(tmp_path: Path) -> None:
+    (tmp_path / "policy.safetensors").write_bytes(b"PK\x03\x04 a zip, as torch.save writes")
     with pytest.raises(PublishedError, match=r"no such file .*polcy.safetensors; did you mean 'policy.safetensors'"):
-        (tmp_path / "policy.safetensors").write_bytes(b"PK\x03\x04 a zip, as torch.save writes")
         read_state(tmp_path / "polcy.safetensors")
-    with pytest.raises(PublishedError, match="is not a safetensors file .* is a pickle"):
+    with pytest.raises(PublishedError, match=r"is not a safetensors file .* is a pickle"):
         read_state(tmp_path / "policy.safetensors")
 
 
