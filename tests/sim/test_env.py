@@ -224,7 +224,7 @@ def test_picture_shows_the_scene_and_leaves_physics_alone(lift: TaskEnv) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"env": "Lfit"}, "no environment 'Lfit'; did you mean 'Lift'"),
+        ({"env": "Lfit"}, "no environment 'Lfit' with task.package=robosuite; did you mean 'Lift'"),
         ({"objects": {"cube": {"body": "cube_mian"}}}, "task.objects.cube.body: .* did you mean 'cube_main'"),
     ],
 )
@@ -239,7 +239,7 @@ def test_unknown_names_in_the_simulator(change: dict[str, Any], message: str) ->
         ({"horizn": 3}, "task.horizn: unknown; did you mean 'horizon'"),
         ({"placement": {"cub": {}}}, "task.placement.cub: no such object; did you mean 'cube'"),
         ({"placement": {"cube": {"radios": [0, 1]}}}, "task.placement.cube.radios: unknown; did you mean 'radius'"),
-        ({"package": "robomimic"}, "expected 'robosuite' or 'mimicgen', got 'robomimic'"),
+        ({"package": "robomimic"}, "expected one of robosuite, mimicgen, robosuite_task_zoo, got 'robomimic'"),
         ({"env": None}, "task.env: expected a name, got None"),
     ],
 )
