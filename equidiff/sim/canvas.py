@@ -32,7 +32,6 @@ class Canvas:
         self._scene = mujoco.MjvScene(drawn, maxgeom=shapes)
         self._options, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
         self._options.geomgroup[0] = 0  # collision shapes
-        self._options.sitegroup[:] = 0
 
     def draw(
         self, data: Any, view: Any, width: int, height: int, depth: bool = False

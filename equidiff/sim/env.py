@@ -267,6 +267,7 @@ class TaskEnv(gymnasium.Env):
         """Observation of the current state."""
         # after a step the poses are those before its last integration; bring them up to date
         mujoco.mj_kinematics(self.model, self.data)
+        memory.show(self.env)
         position, rotation = self.eef
         out = {
             "robot0_eef_pos": position,

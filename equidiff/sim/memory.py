@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["forget", "look", "remembers"]
+__all__ = ["forget", "look", "remembers", "show"]
 
 _FLAGS = ("has_stove_turned_on", "has_stove_turned_on_with_pot_and_object")
 
@@ -22,6 +22,14 @@ def look(env: Any) -> None:
     """Bring the flags up to date with the current state, as robosuite's own step does."""
     if remembers(env):
         env._post_process()
+
+
+def show(env: Any) -> None:
+    """Let the stoves that are on glow: robosuite's own step does it, putting a stored state back does not."""
+    if remembers(env):
+        for number, stove in env.stoves.items():
+            on = env.sim.data.qpos[env.button_qpos_addrs[number]] >= 0
+            stove.set_sites_visibility(env.sim, bool(on))
 
 
 def forget(env: Any) -> None:

@@ -75,7 +75,7 @@ class Renderer:
         for name, camera in cameras.items():
             if camera.position is None and name not in _names(model):
                 raise PerceptionError(f"{_no_camera(model, name)}; or give it a position and a target")
-        self.cameras, self.settings = dict(cameras), settings
+        self.cameras, self.settings, self._model = dict(cameras), settings, model
         width, height = (max(getattr(c, side) for c in cameras.values()) for side in ("width", "height"))
         self._drawn = settings.drawn(model)
         self._canvas = Canvas(self._drawn, width, height)
@@ -83,6 +83,7 @@ class Renderer:
     def frame(self, data: Any, name: str, depth: bool) -> Frame:
         """What a camera sees of the state in `data`, whose mj_kinematics is up to date."""
         camera = self.cameras[name]
+        _show_sites(self._drawn, self._model)
         mujoco.mj_camlight(self._drawn, data)
         view = mujoco.MjvCamera()
         if camera.position is None:
@@ -128,11 +129,18 @@ class Camera:
             raise ValueError(_no_camera(self._drawn, camera))
         view = mujoco.MjvCamera()
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._drawn.camera(camera).id
+        _show_sites(self._drawn, self.model)
         return self._canvas.draw(data, view, *self._size)[0]
 
     def close(self) -> None:
         """Free what the GL library holds; may be called twice."""
         self._canvas.close()
+
+
+def _show_sites(drawn: Any, model: Any) -> None:
+    """Sites that a task shows now, such as the glow of a stove; robosuite hides one by a negative opacity."""
+    drawn.site_rgba[:] = model.site_rgba
+    np.maximum(drawn.site_rgba, 0, out=drawn.site_rgba)
 
 
 def _names(model: Any) -> list[str]:
