@@ -5,7 +5,8 @@
     python scripts/bench_rendering.py picture=docs/pictures/rendering.png
 
 For states along the experts' episodes, both draw the same pictures, in turn. The difference is the mean absolute
-one over pixels and colours, in grey levels of 255. "default" is robosuite's quality drawn by our code, pixel for pixel the same.
+one over pixels and colours, in grey levels of 255. "default" is robosuite's quality drawn by our code, and
+should not differ at all.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def main(config: DictConfig) -> None:
         strip.resize((strip.width * 2, strip.height * 2), Image.Resampling.NEAREST).save(config.picture)
         print(f"picture: {config.picture} (left robosuite's, right the fast ones)")
     if config.record:
-        chosen = [f"tasks=[{','.join(config.tasks)}]", *(f"{key}={config[key]}" for key in ("states", "repeats", "size"))]
-        command = " ".join(["python scripts/bench_rendering.py", *chosen])
+        chosen = " ".join(f"{key}={config[key]}" for key in ("states", "repeats", "size"))
+        command = f"python scripts/bench_rendering.py tasks=[{','.join(config.tasks)}] {chosen}"
         write_json(
             config.record,
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import os
 import tempfile
@@ -18,6 +19,7 @@ mujoco = load_mujoco()
 
 __all__ = ["cache_folder", "with_fewer_faces"]
 
+_ARRAYS = ("vertices", "faces", "normals", "corners")
 _SMOOTH = np.cos(np.radians(50))  # faces at a smaller angle share a smooth edge
 
 
@@ -58,7 +60,10 @@ def _textured(model: Any) -> set[int]:
     """Meshes of geoms whose material has a texture."""
     is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
     material = np.where(model.geom_matid >= 0, model.geom_matid, 0)
-    has_texture = (model.geom_matid >= 0) & (model.mat_texid[material] >= 0) if model.nmat else np.zeros_like(is_mesh)
+    if not model.nmat:
+        return set()
+    textured = np.asarray(model.mat_texid).reshape(model.nmat, -1).max(1) >= 0  # several a material since MuJoCo 3.2
+    has_texture = (model.geom_matid >= 0) & textured[material]
     return set(model.geom_dataid[is_mesh & has_texture].tolist())
 
 
@@ -76,10 +81,8 @@ def _simplified(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[n
     """Vertices, faces, normals and the normal of each face's corners; kept on disk by content."""
     key = hashlib.sha256(vertices.tobytes() + faces.tobytes() + f"{target} 2".encode()).hexdigest()[:32]
     path = cache_folder() / "meshes" / f"{key}.npz"
-    names = ("vertices", "faces", "normals", "corners")
     if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            return tuple(stored[name] for name in names)
+        return _stored(path)
     # welded first: the simplification would tear a mesh whose faces do not share their vertices
     welded, index = np.unique(np.round(vertices, 6), axis=0, return_inverse=True)
     joined = index.reshape(-1)[faces]
@@ -94,8 +97,14 @@ def _simplified(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple[n
             break
     normals = _corner_normals(few, corners)
     made = (few.astype(np.float32), corners.astype(np.int32), normals, np.arange(3 * len(corners)).reshape(-1, 3))
-    _store(path, dict(zip(names, made, strict=True)))
+    _store(path, dict(zip(_ARRAYS, made, strict=True)))
     return made
+
+
+@functools.lru_cache(maxsize=512)  # tasks that are rebuilt at a reset have the same meshes each time
+def _stored(path: Path) -> tuple[np.ndarray, ...]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return tuple(arrays[name] for name in _ARRAYS)
 
 
 def _corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -137,6 +146,8 @@ def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:
             np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
         except BaseException:
             Path(file.name).unlink()
             raise

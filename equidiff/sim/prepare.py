@@ -22,11 +22,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
 from equidiff.data.robomimic import DemoFile, fingerprint
+from equidiff.data.whole_file import need_room, put_whole, whole_file
 from equidiff.perception import PerceptionSettings
 from equidiff.results import write_json
 from equidiff.sim.convert import absolute_targets
@@ -85,18 +87,24 @@ def prepare(
     job = _Job(source, env_args, described, perception, renderer or RendererSettings())
     how = None if perception is None else _perception(job)  # also finds a camera that does not exist, before any work
     parts = target.parent / f".{target.name}.parts"
-    _open_parts(parts, job)
     try:
-        todo = [name for name in names if not (parts / f"{name}.hdf5").exists()]
-        with _worker(job, min(workers, max(len(todo), 1))) as run:
-            done = len(names) - len(todo)
-            bar = tqdm(
-                total=len(names), initial=done, desc=f"observations of {source.name}", unit="demo", disable=not progress
-            )
-            with bar:
+        with _alone(parts):
+            _open_parts(parts, job)
+            todo = [name for name in names if not (parts / f"{name}.hdf5").exists()]
+            with (
+                _worker(job, min(workers, max(len(todo), 1))) as run,
+                tqdm(
+                    total=len(names),
+                    initial=len(names) - len(todo),
+                    desc=f"observations of {source.name}",
+                    unit="demo",
+                    disable=not progress,
+                ) as bar,
+            ):
                 for _ in run(todo, parts):
                     bar.update()
-        _join(target, parts, source, names, masks, attributes, how)
+            _join(target, parts, source, names, masks, attributes, how)
+            shutil.rmtree(parts, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"{source}: cannot be read, or {target} cannot be written ({error}). Finished demonstrations are "
@@ -128,6 +136,21 @@ class _Job:
         }
 
 
+@contextmanager
+def _alone(parts: Path) -> Iterator[None]:
+    """Only one process makes these parts; the system frees the lock of one that was killed."""
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(f"{parts}: another process is at work there; wait for it, or choose another out=") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _open_parts(parts: Path, job: _Job) -> None:
     """Start the folder of finished demonstrations, or go on with one of the same settings."""
     about = json.loads(json.dumps(job.about()))
@@ -141,9 +164,8 @@ def _open_parts(parts: Path, job: _Job) -> None:
                 "folder, or choose another out="
             )
     else:
-        parts.mkdir(parents=True, exist_ok=True)
         write_json(note, about)
-    for left in parts.glob("*.part"):  # under way when a process died
+    for left in parts.glob(".*.part"):  # under way when a process died
         left.unlink()
 
 
@@ -201,7 +223,6 @@ class _Maker:
         """Put `NAME.hdf5` into the folder, by a rename when it is complete."""
         if self.env is None:
             self.env = self.job.make_env()
-        temporary = parts / f".{name}.part"
         with h5py.File(self.job.source, "r") as given:
             demo = given[f"data/{name}"]
             for key in ("states", "actions"):
@@ -214,13 +235,8 @@ class _Maker:
             if model_file and model_file != self.loaded:
                 self.env.load_model(model_file)
                 self.loaded = model_file
-            try:
-                with h5py.File(temporary, "w") as made:
-                    _copy(demo, made.create_group("demo"), self.env)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        temporary.replace(parts / f"{name}.hdf5")
+            with whole_file(parts / f"{name}.hdf5") as made:
+                _copy(demo, made.create_group("demo"), self.env)
         return name
 
 
@@ -275,28 +291,22 @@ def _join(
     attributes: Mapping[str, Any],
     perception: Mapping[str, Any] | None,
 ) -> None:
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with h5py.File(temporary, "w") as made:
-            data = made.create_group("data")
-            for name in names:
-                with h5py.File(parts / f"{name}.hdf5", "r") as part:
-                    part.copy("demo", data, name=name)
-            for key, value in attributes.items():
-                data.attrs[key] = value
-            data.attrs["prepared_from"] = source.name
-            if perception is not None:
-                data.attrs["perception"] = json.dumps(perception)
-            solved = {name for name in names if bool(data[name].attrs["success"])}
-            for mask in {"train", *masks}:
-                members = [n for n in masks.get(mask, names) if n in solved or mask not in ("train", "valid")]
-                made.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    shutil.rmtree(parts, ignore_errors=True)
+    need_room(target.parent, sum((parts / f"{name}.hdf5").stat().st_size for name in names))
+    with put_whole(target) as temporary, h5py.File(temporary, "w") as made:
+        data = made.create_group("data")
+        for name in names:
+            with h5py.File(parts / f"{name}.hdf5", "r") as part:
+                part.copy("demo", data, name=name)
+        for key, value in attributes.items():
+            data.attrs[key] = value
+        data.attrs["prepared_from"] = source.name
+        if perception is not None:
+            data.attrs["perception"] = json.dumps(perception)
+        solved = {name for name in names if bool(data[name].attrs["success"])}
+        for mask in {"train", *masks}:
+            members = [n for n in masks.get(mask, names) if n in solved or mask not in ("train", "valid")]
+            made.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
+        made.flush()  # an error on closing would be lost
 
 
 def _perception(job: _Job) -> dict[str, Any]:

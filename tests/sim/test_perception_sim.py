@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 if importlib.util.find_spec("robosuite") is None:  # importing it here would come before torch
     pytest.skip("the simulator is not installed (extra sim)", allow_module_level=True)
 import h5py
+from filelock import FileLock
 
 from equidiff.data.episode import DataError
 from equidiff.data.writer import DemoWriter
@@ -187,7 +189,7 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
 
     def dies_at_the_second(self: Any, name: str, parts: Path) -> str:
         if len(made) == 1:
-            (parts / f".{name}.part").write_bytes(b"half")
+            (parts / f".{name}.hdf5.part").write_bytes(b"half")
             raise KeyboardInterrupt
         made.append(name)
         return make(self, name, parts)
@@ -210,15 +212,26 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
     assert [p.name for p in tmp_path.iterdir()] == ["seen.hdf5"]
 
 
-def test_a_full_disk_leaves_nothing_half_written(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_leaves_nothing_half_written_and_the_same_call_goes_on(demos: Path, tmp_path: Path) -> None:
+    out, soft_hard = tmp_path / "out.hdf5", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, soft_hard[1]))  # no file may be larger, as on a full disk
+    try:
+        with pytest.raises(DataError, match=r"cannot be written \(.*File too large.*the same call goes on"):
+            prepare(demos, TASK, out, workers=1, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft_hard)
+    assert not out.exists()
+    assert not list((tmp_path / ".out.hdf5.parts").glob("*.part"))
+    assert prepare(demos, TASK, out, workers=1, progress=False) == out
+    assert [p.name for p in tmp_path.iterdir()] == ["out.hdf5"]
 
-    monkeypatch.setattr(preparation, "_copy", full)
-    with pytest.raises(DataError, match=r"cannot be written \(\[Errno 28\] No space left on device\).*goes on"):
+
+def test_two_preparations_of_one_file_do_not_meet(demos: Path, tmp_path: Path) -> None:
+    parts = tmp_path / ".out.hdf5.parts"
+    parts.mkdir()
+    with FileLock(parts / ".lock"), pytest.raises(DataError, match="another process is at work there"):
         prepare(demos, TASK, tmp_path / "out.hdf5", workers=1, progress=False)
     assert not (tmp_path / "out.hdf5").exists()
-    assert not list((tmp_path / ".out.hdf5.parts").glob("*.part"))
 
 
 def test_bad_input_is_refused_before_any_work(demos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from equidiff.data.whole_file import need_room, put_whole, whole_file
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(256, size=(9, 8, 8, 3), dtype=np.uint8)
+    with whole_file(tmp_path / "a.hdf5") as file:
+        file.create_dataset("obs/image", data=pictures, chunks=(2, 8, 8, 3), compression="gzip")
+        file.attrs["n"] = 9
+        assert not list(tmp_path.iterdir())
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        np.testing.assert_array_equal(file["obs/image"], pictures)
+        assert file.attrs["n"] == 9
+    assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+def test_a_full_disk_is_an_ordinary_error_and_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    path.write_bytes(b"before")
+    noise = np.random.default_rng(0).integers(256, size=(50, 84, 84, 3), dtype=np.uint8)
+    # HDF5 itself crashes here: the compressed pieces that it still holds cannot be written
+    with small_disk(200_000), pytest.raises(OSError, match="File too large"), whole_file(path) as file:
+        file.create_dataset("image", data=noise, chunks=(10, 84, 84, 3), compression="gzip")
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with put_whole(tmp_path / "a") as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+
+
+def test_room_is_asked_for_before_writing(tmp_path: Path) -> None:
+    need_room(tmp_path, 1)
+    with pytest.raises(OSError, match=r"1000000000000000 MB are needed in .* MB are free; make room"):
+        need_room(tmp_path, 10**21)
