@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from equidiff.sim.workers import one_thread
+from equidiff.sim.workers import end_with_parent, one_thread
 
 __all__ = ["Attempts", "Demonstration", "GenerationError", "Recorder", "in_seed_order"]
 
@@ -135,6 +135,7 @@ _attempts: Attempts | None = None
 
 def _prepare(make: Callable[[], Attempts]) -> None:
     global _attempts
+    end_with_parent()
     _attempts = make()
 
 

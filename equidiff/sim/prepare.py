@@ -36,7 +36,7 @@ from equidiff.sim.env import TaskEnv, make_env_from_args
 from equidiff.sim.render import RendererSettings
 from equidiff.sim.sight import Sight
 from equidiff.sim.task import Task
-from equidiff.sim.workers import one_thread
+from equidiff.sim.workers import end_with_parent, one_thread
 
 __all__ = ["prepare", "prepare_states"]
 
@@ -199,6 +199,7 @@ _maker: _Maker | None = None
 
 def _start(job: _Job) -> None:
     global _maker
+    end_with_parent()
     _maker = _Maker(job)
 
 

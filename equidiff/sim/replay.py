@@ -26,7 +26,7 @@ from equidiff.sim.convert import absolute_targets, actions_of, full_action, pose
 from equidiff.sim.env import TaskEnv, make_env_from_args
 from equidiff.sim.kinematics import matrix_to_rotvec
 from equidiff.sim.task import Task
-from equidiff.sim.workers import one_thread
+from equidiff.sim.workers import end_with_parent, one_thread
 from equidiff.statistics import clopper_pearson
 
 __all__ = ["CONTROLS", "Replay", "record", "replay", "summary", "table"]
@@ -260,6 +260,7 @@ _player: _Player | None = None
 
 def _start(job: _Job) -> None:
     global _player
+    end_with_parent()
     _player = _Player(job)
 
 

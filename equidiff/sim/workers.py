@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -23,7 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Environment", "Finished", "Footage", "Ready", "RolloutError", "WorkerPool", "one_thread"]
+__all__ = ["Environment", "Finished", "Footage", "Ready", "RolloutError", "WorkerPool", "end_with_parent", "one_thread"]
 
 Observation = dict[str, np.ndarray]
 
@@ -235,6 +236,18 @@ class WorkerPool:
         except (BrokenPipeError, OSError):
             list(self._drain(connection))  # raises with what the worker said last
             raise
+
+
+def end_with_parent() -> None:
+    """Call it in a worker of a pool: without it, the worker of a process that was killed would go on."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is no worker"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
