@@ -7,6 +7,7 @@ observations of a live environment (TaskEnv.observe), so both are equal.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -15,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
-from equidiff.data.robomimic import DemoFile, fingerprint
-from equidiff.data.whole_file import need_room, put_whole, whole_file
+from equidiff.data.robomimic import DemoFile
+from equidiff.data.whole_file import need_room, put_whole
 from equidiff.perception import PerceptionSettings
 from equidiff.results import write_json
-from equidiff.sim.convert import absolute_targets
-from equidiff.sim.env import TaskEnv, make_env_from_args
+from equidiff.sim.prepare_checks import check_environment
+from equidiff.sim.prepare_demo import Job, Maker
 from equidiff.sim.render import RendererSettings
 from equidiff.sim.sight import Sight
 from equidiff.sim.task import Task
@@ -40,7 +39,7 @@ from equidiff.sim.workers import end_with_parent, one_thread
 
 __all__ = ["prepare", "prepare_states"]
 
-_CHUNK = 2**20  # bytes of one compressed piece
+_OURS = ("perception", "prepared_from")  # attributes of a file that was prepared before, of other observations
 
 
 def prepare_states(
@@ -77,14 +76,8 @@ def prepare(
     described = task if isinstance(task, Task) else Task.from_config(task)
     with DemoFile(source) as file:
         env_args, names, masks, attributes = file.env_args, file.names, file.masks, file.attributes
-    if not env_args:
-        raise DataError(f"{source}: 'data' has no attribute 'env_args'; it says in which environment the states are")
-    if env_args.get("env_name") != described.env:
-        raise DataError(
-            f"{source}: was made in {env_args.get('env_name')!r}, but task={described.name} is {described.env!r}; "
-            "choose the task of the data"
-        )
-    job = _Job(source, env_args, described, perception, renderer or RendererSettings())
+    check_environment(source, env_args, described)
+    job = Job(source, env_args, described, perception, renderer or RendererSettings())
     how = None if perception is None else _perception(job)  # also finds a camera that does not exist, before any work
     parts = target.parent / f".{target.name}.parts"
     try:
@@ -113,29 +106,6 @@ def prepare(
     return target
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs to know."""
-
-    source: Path
-    env_args: Mapping[str, Any]
-    task: Task
-    perception: PerceptionSettings | None
-    renderer: RendererSettings
-
-    def make_env(self) -> TaskEnv:
-        return make_env_from_args(self.env_args, self.task, perception=self.perception, renderer=self.renderer)
-
-    def about(self) -> dict[str, Any]:
-        """What decides the result, as JSON."""
-        return {
-            "source": fingerprint(self.source),
-            "objects": {name: dataclasses.asdict(thing) for name, thing in self.task.objects.items()},
-            "perception": None if self.perception is None else self.perception.to_json(),
-            "renderer": None if self.perception is None else self.renderer.to_json(),
-        }
-
-
 @contextmanager
 def _alone(parts: Path) -> Iterator[None]:
     """Only one process makes these parts; the system frees the lock of one that was killed."""
@@ -148,10 +118,12 @@ def _alone(parts: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not any(parts.glob("*.hdf5")):  # nothing to go on with
+            shutil.rmtree(parts, ignore_errors=True)
         lock.release()
 
 
-def _open_parts(parts: Path, job: _Job) -> None:
+def _open_parts(parts: Path, job: Job) -> None:
     """Start the folder of finished demonstrations, or go on with one of the same settings."""
     about = json.loads(json.dumps(job.about()))
     note = parts / "settings.json"
@@ -170,10 +142,10 @@ def _open_parts(parts: Path, job: _Job) -> None:
 
 
 @contextmanager
-def _worker(job: _Job, workers: int) -> Iterator[Any]:
+def _worker(job: Job, workers: int) -> Iterator[Any]:
     """A function (names, folder) -> iterator that puts one finished demonstration after the other into the folder."""
     if workers == 1:
-        maker = _Maker(job)
+        maker = Maker(job)
         try:
             yield lambda names, parts: (maker.make(name, parts) for name in names)
         finally:
@@ -194,93 +166,19 @@ def _worker(job: _Job, workers: int) -> Iterator[Any]:
             pool.shutdown(cancel_futures=True)
 
 
-_maker: _Maker | None = None
+_maker: Maker | None = None
 
 
-def _start(job: _Job) -> None:
+def _start(job: Job) -> None:
     global _maker
     end_with_parent()
-    _maker = _Maker(job)
+    gc.freeze()  # robosuite collects garbage at each scene: not through all of the libraries
+    _maker = Maker(job)
 
 
 def _make(name: str, parts: Path) -> str:
     assert _maker is not None
     return _maker.make(name, parts)
-
-
-class _Maker:
-    """Makes demonstrations in one process, with one environment."""
-
-    def __init__(self, job: _Job) -> None:
-        self.job = job
-        self.env: TaskEnv | None = None
-        self.loaded = ""
-
-    def close(self) -> None:
-        if self.env is not None:
-            self.env.close()
-
-    def make(self, name: str, parts: Path) -> str:
-        """Put `NAME.hdf5` into the folder, by a rename when it is complete."""
-        if self.env is None:
-            self.env = self.job.make_env()
-        with h5py.File(self.job.source, "r") as given:
-            demo = given[f"data/{name}"]
-            for key in ("states", "actions"):
-                if key not in demo:
-                    raise DataError(
-                        f"{self.job.source}: {name} has no {key!r}{did_you_mean(key, list(demo))}; observations are "
-                        "made from it"
-                    )
-            model_file = str(demo.attrs.get("model_file", ""))
-            if model_file and model_file != self.loaded:
-                self.env.load_model(model_file)
-                self.loaded = model_file
-            with whole_file(parts / f"{name}.hdf5") as made:
-                _copy(demo, made.create_group("demo"), self.env)
-        return name
-
-
-def _copy(demo: h5py.Group, out: h5py.Group, env: TaskEnv) -> None:
-    """One demonstration, with the attribute `success`: whether it is solved in its last state."""
-    states, actions = np.asarray(demo["states"]), np.asarray(demo["actions"], dtype=np.float64)
-    if not np.isfinite(states).all() or len(states) != len(actions) or not len(states):
-        raise DataError(
-            f"{demo.file.filename}: {demo.name} has states {states.shape} and actions {actions.shape}; expected as "
-            "many, at least one, and finite values. Drop or repair it"
-        )
-    observations, positions, rotations = [], [], []
-    for state in states:
-        env.set_positions(state)
-        observations.append(env.observe())
-        position, rotation = env.eef
-        positions.append(position)
-        rotations.append(rotation)
-    if "actions_abs" in demo:
-        targets = np.asarray(demo["actions_abs"])
-    elif env.control == "relative":
-        limits = np.asarray(env.env.robots[0].controller.output_max)
-        targets = absolute_targets(actions, np.stack(positions), np.stack(rotations), limits)
-    else:
-        targets = actions
-    for key, value in (("states", states), ("actions", actions), ("actions_abs", targets)):
-        out.create_dataset(key, data=value)
-    for key in observations[0]:
-        _store(out, f"obs/{key}", np.stack([step[key] for step in observations]))
-    for key, value in demo.attrs.items():
-        out.attrs[key] = value
-    out.attrs["num_samples"] = len(actions)
-    out.attrs["success"] = env.ends_solved(states)
-
-
-def _store(out: h5py.Group, key: str, values: np.ndarray) -> None:
-    """Small arrays as they are; pictures, grids and clouds compressed in pieces of about a megabyte."""
-    step = values[0].nbytes
-    if step < 1024:
-        out.create_dataset(key, data=values)
-        return
-    rows = int(np.clip(_CHUNK // step, 1, len(values)))
-    out.create_dataset(key, data=values, chunks=(rows, *values.shape[1:]), compression="gzip", compression_opts=4)
 
 
 def _join(
@@ -299,7 +197,8 @@ def _join(
             with h5py.File(parts / f"{name}.hdf5", "r") as part:
                 part.copy("demo", data, name=name)
         for key, value in attributes.items():
-            data.attrs[key] = value
+            if key not in _OURS:
+                data.attrs[key] = value
         data.attrs["prepared_from"] = source.name
         if perception is not None:
             data.attrs["perception"] = json.dumps(perception)
@@ -310,7 +209,7 @@ def _join(
         made.flush()  # an error on closing would be lost
 
 
-def _perception(job: _Job) -> dict[str, Any]:
+def _perception(job: Job) -> dict[str, Any]:
     """What a checkpoint must know of how the observations were made."""
     assert job.perception is not None
     env = dataclasses.replace(job, perception=None).make_env()

@@ -185,7 +185,7 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
     demos: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    make = preparation._Maker.make
+    make = preparation.Maker.make
 
     def dies_at_the_second(self: Any, name: str, parts: Path) -> str:
         if len(made) == 1:
@@ -196,7 +196,7 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
 
     out = tmp_path / "seen.hdf5"
     with monkeypatch.context() as patch:
-        patch.setattr(preparation._Maker, "make", dies_at_the_second)
+        patch.setattr(preparation.Maker, "make", dies_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             prepare(demos, TASK, out, perception=SETTINGS, workers=1, progress=False)
     assert not out.exists()
