@@ -171,9 +171,9 @@ class PerceptionSettings:
         """Settings of a config's node `perception`, or of what `to_json` made.
 
         bounds: of the workspace, taken where voxels or point_cloud name none; for voxels the largest square about
-        `centre` within them, and a cube's height. centre: of the workspace; voxels must be about it. None: (0, 0) for
-        that square, and bounds that the node names are taken as they are. Raises PerceptionError with the key that does
-        not fit.
+        `centre` within them, a cube's height, and half a cell lower. centre: of the workspace; voxels must be about it.
+        None: (0, 0) for that square, and bounds that the node names are taken as they are. Raises PerceptionError with
+        the key that does not fit.
         """
         _known("perception", node, {f.name for f in dataclasses.fields(cls)})
         cameras = {}
@@ -191,7 +191,8 @@ class PerceptionSettings:
             if values.get("bounds") is None:
                 if bounds is None:
                     raise PerceptionError(f"perception.{key}.bounds: needed, because the task has no bounds")
-                values["bounds"] = _cube(bounds, centre or (0.0, 0.0)) if key == "voxels" else bounds
+                size = int(values.get("size") or VoxelSettings.size)
+                values["bounds"] = _cube(bounds, centre or (0.0, 0.0), size) if key == "voxels" else bounds
             parts[key] = _make(f"perception.{key}", kind, values)
         settings = _make(
             "perception", cls, {"image": node.get("image") or (), "depth": node.get("depth") or (), **parts}, cameras
@@ -236,14 +237,15 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value)
 
 
-def _cube(bounds: Any, centre: tuple[float, float]) -> Bounds:
+def _cube(bounds: Any, centre: tuple[float, float], size: int) -> Bounds:
+    """A cube, by half a cell lower than the bounds: a table on the lower bound would be in or out by rounding."""
     (x0, x1), (y0, y1), (z0, z1) = bounds
     half = min(centre[0] - x0, x1 - centre[0], centre[1] - y0, y1 - centre[1])
-    low = float(z0)
+    low = float(z0) - half / max(size, 1)
     return (
         (centre[0] - half, centre[0] + half),
         (centre[1] - half, centre[1] + half),
-        (low, low + max(2 * half, float(z1) - low)),
+        (low, low + max(2 * half, float(z1) - float(z0))),
     )
 
 

@@ -78,6 +78,19 @@ def test_voxels_of_a_turned_scene_are_the_turned_voxels(turn: int) -> None:
     np.testing.assert_array_equal(after, np.rot90(before, turn, (-2, -1)))
 
 
+def test_a_table_on_the_lower_bound_fills_one_layer_whatever_the_rounding() -> None:
+    settings = _settings(voxels={"size": 32, "cameras": ["top"]})
+    assert settings.voxels is not None
+    (low, high) = settings.voxels.bounds[2]
+    assert high - low == pytest.approx(0.8)
+    rng = np.random.default_rng(0)
+    plane = np.stack(np.meshgrid(*[np.linspace(-0.399, 0.399, 100)] * 2), -1).reshape(-1, 2)
+    points = np.c_[plane, 0.8 + rng.uniform(-5e-4, 5e-4, len(plane))].astype(np.float32)
+    grid = voxel_grid(points, np.zeros((len(points), 3), np.uint8), settings.voxels.bounds, 32)
+    assert (grid[0, -1] > 0).all()
+    assert not grid[0, :-1].any()
+
+
 def test_a_grid_counts_z_from_the_top_and_y_from_the_far_side() -> None:
     points = np.array([[-0.39, 0.39, 1.59], [0.39, -0.39, 0.81], [5.0, 0.0, 1.0]], np.float32)
     grid = voxel_grid(points, np.array([[10, 20, 30], [40, 50, 60], [1, 1, 1]], np.uint8), BOUNDS, 8)

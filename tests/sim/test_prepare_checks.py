@@ -18,6 +18,7 @@ import h5py
 
 from equidiff.data.episode import DataError
 from equidiff.data.writer import DemoWriter
+from equidiff.perception import PerceptionSettings
 from equidiff.sim.env import env_arguments, make_env
 from equidiff.sim.prepare import prepare
 from equidiff.sim.task import Task
@@ -115,3 +116,27 @@ def test_foreign_files_are_refused_in_a_line(case: str, demos: Path, tmp_path: P
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["foreign.hdf5"]  # nor an empty folder of parts
     assert path.read_bytes() == content
+
+
+def test_a_prepared_file_can_be_prepared_again(demos: Path, tmp_path: Path) -> None:
+    """What said how its pictures were made goes with them; rewards stay."""
+    given = tmp_path / "given.hdf5"
+    given.write_bytes(demos.read_bytes())
+    with h5py.File(given, "r+") as file:
+        file["data/demo_0/rewards"] = np.arange(3.0)
+        file["data/demo_0/dones"] = np.zeros(2)  # of another length: not of these steps
+    settings = PerceptionSettings.from_config(
+        {"cameras": {"agentview": {"width": 24, "height": 20}}, "image": ["agentview"]}
+    )
+    seen = prepare(given, TASK, tmp_path / "seen.hdf5", perception=settings, workers=1, progress=False)
+    poses = prepare(seen, TASK, tmp_path / "poses.hdf5", workers=1, progress=False)
+    with h5py.File(seen) as file:
+        assert "perception" in file["data"].attrs
+        assert file["data/demo_0/obs/agentview_image"].shape == (3, 20, 24, 3)
+    with h5py.File(poses) as file:
+        assert "perception" not in file["data"].attrs
+        assert file["data"].attrs["prepared_from"] == "seen.hdf5"
+        demo = file["data/demo_0"]
+        assert not [key for key in demo["obs"] if "agentview" in key]
+        assert demo["rewards"][()].tolist() == [0, 1, 2]
+        assert "dones" not in demo
