@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from equidiff.data.episode import DataError
+from equidiff.data.whole_file import need_room, put_whole, whole_file
 from equidiff.results import write_json
 
 __all__ = ["DemoWriter"]
@@ -92,8 +93,7 @@ class DemoWriter:
         if not self._note.exists():
             self._parts.mkdir(parents=True, exist_ok=True)
             write_json(self._note, self._settings)
-        target, temporary = self._parts / f"{seed}.hdf5", self._parts / f".{seed}.part"
-        with h5py.File(temporary, "w") as file:
+        with whole_file(self._parts / f"{seed}.hdf5") as file:
             demo = file.create_group("demo")
             for name, value in values.items():
                 if value.dtype.kind in "ui" and value.ndim > 2:  # one step to a chunk, so that a step is read alone
@@ -104,8 +104,6 @@ class DemoWriter:
             demo.attrs["num_samples"] = steps
             demo.attrs["model_file"] = model_file
             demo.attrs["seed"] = seed
-        _sync(temporary)
-        temporary.replace(target)
 
     def finish(self, valid_fraction: float = 0.0, facts: Mapping[str, Any] | None = None) -> Path:
         """Join all episodes, in the order of their seeds, to `path` and return it.
@@ -118,14 +116,11 @@ class DemoWriter:
         seeds = sorted(self.seeds_done)
         if not seeds:
             raise DataError(f"{self.path}: no episode was added, nothing to write")
-        temporary = self.path.parent / f".{self.path.name}.part"
         note = json.dumps(dict(facts)) if facts is not None else self._facts
-        try:
+        used = [self.path, *self._parts.glob("*.hdf5")]
+        need_room(self.path.parent, sum(file.stat().st_size for file in used if file.exists()))
+        with put_whole(self.path) as temporary:
             self._join(temporary, seeds, valid_fraction, note)
-            _sync(temporary)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
         shutil.rmtree(self._parts, ignore_errors=True)
         return self.path
 
@@ -159,6 +154,7 @@ class DemoWriter:
             data.attrs["settings"] = json.dumps(self._settings)
             if note is not None:
                 data.attrs["generation"] = note
+            out.flush()  # an error on closing would be lost
 
     def _read_finished(self) -> dict[int, str]:
         try:
@@ -184,8 +180,3 @@ class DemoWriter:
         raise DataError(
             f"{where}: made with other settings ({'; '.join(differing[:3])}). Remove it, or choose another path"
         )
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from equidiff.data.whole_file import need_room, put_whole, whole_file
+from equidiff.data.writer import DemoWriter
 
 
 @contextmanager
@@ -63,3 +64,19 @@ def test_room_is_asked_for_before_writing(tmp_path: Path) -> None:
     need_room(tmp_path, 1)
     with pytest.raises(OSError, match=r"1000000000000000 MB are needed in .* MB are free; make room"):
         need_room(tmp_path, 10**21)
+
+
+def test_an_episode_that_does_not_fit_is_told_and_those_before_are_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path, actions = tmp_path / "demos.hdf5", np.zeros((50, 7))
+    writer = DemoWriter(path, {"env_name": "x"})
+    writer.add(0, actions=actions)
+    noise = rng.integers(256, size=(50, 84, 84, 3), dtype=np.uint8)
+    with small_disk(200_000), pytest.raises(OSError, match="File too large"):
+        writer.add(1, actions=actions, obs={"image": noise})
+    assert not list(tmp_path.rglob("*.part"))
+    again = DemoWriter(path, {"env_name": "x"})
+    assert again.seeds_done == {0}
+    again.add(1, actions=actions, obs={"image": noise})
+    with h5py.File(again.finish()) as file:
+        np.testing.assert_array_equal(file["data/demo_1/obs/image"], noise)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -100,11 +101,9 @@ def test_a_failure_while_joining_keeps_the_earlier_file(tmp_path: Path, monkeypa
     writer = DemoWriter(path, {"env_name": "Lift"}, {"task": "lift"})
     writer.add(2, **arrays(2, 22))
 
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("equidiff.data.writer._sync", full)
-    with pytest.raises(OSError, match="No space left"):
+    nothing = SimpleNamespace(free=0)
+    monkeypatch.setattr("equidiff.data.whole_file.shutil.disk_usage", lambda folder: nothing)
+    with pytest.raises(OSError, match="0 MB are free; make room"):
         writer.finish()
     monkeypatch.undo()
     assert path.read_bytes() == before
