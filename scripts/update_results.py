@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from equidiff.report.measured_data import markdown_loading, markdown_replay
+from equidiff.report.measured_rendering import markdown_rendering
 from equidiff.report.recorded import (
     markdown_experts,
     markdown_mimicgen,
@@ -32,6 +33,7 @@ PAGES = {
     "symmetry": (markdown_symmetry, "symmetry"),
     "replay": (markdown_replay, "actions"),
     "loading": (markdown_loading, "loading"),
+    "rendering": (markdown_rendering, "observations"),
 }
 NOTHING = "No result is recorded yet."
 

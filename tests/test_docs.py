@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from equidiff.report.measured_rendering import markdown_rendering
 from equidiff.report.recorded import markdown_mimicgen, markdown_symmetry, read_record, replace_block
 from equidiff.results import ResultError
 from equidiff.sim.task import Task
@@ -173,3 +174,16 @@ def test_measured_symmetry_becomes_a_table() -> None:
     assert header == "| policy | parameters | training step, ms | chunk, ms | error at 45° | error at 37° |"
     assert first == "| so2_mlp | 12,345 | 20 | 7 | 3e-15 | 1e-02 |"
     assert text.endswith("2026-01-01: `python x.py`")
+
+
+def test_measured_rendering_becomes_a_table() -> None:
+    row = {
+        "pictures_per_cpu_second": {"robosuite": 12.1, "default": 13.0, "fast": 200.4, "smooth": 100.0},
+        "speedup": {"default": 1.1, "fast": 16.6, "smooth": 8.3},
+        "difference": {"default": 0.0, "fast": 2.5, "smooth": 1.25},
+        "difference_by_camera": {kind: {"a": 3.0, "b": 2.0} for kind in ("default", "fast", "smooth")},
+    }
+    machine = {"size": 84, "cameras": ["a", "b"], "cpu": "a CPU", "cores": 2, "command": "python x.py"}
+    text = markdown_rendering({"tasks": {"lift": row}, **machine})
+    assert "| lift | 12 | 200 | 16.6 | 2.50 (3.00, 2.00) | 8.3 | 1.25 (3.00, 2.00) | 0.00 |" in text
+    assert text.endswith("of each (a, b). a CPU, 2 cores: `python x.py`")

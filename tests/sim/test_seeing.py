@@ -39,3 +39,14 @@ def test_a_grid_about_another_centre_is_accepted_and_must_be_that_of_the_policy(
         PerceptionError, match=r"the middle is \(-0.2, 0.0\), but the scene turns about .* \(0.0, 0.0\)"
     ):
         sight_of(about, Spec(space, action))
+
+
+def test_settings_of_the_renderer() -> None:
+    """Files from before there was a setting are drawn as they were."""
+    stored = RendererSettings().to_json()
+    del stored["samples"]
+    assert RendererSettings.from_config(stored) == RendererSettings(samples=0)
+    with pytest.raises(ValueError, match=r"renderer.samples: expected 0, 2, 4 or 8 a pixel, got 3"):
+        RendererSettings(samples=3)
+    with pytest.raises(ValueError, match="no setting 'sample'; did you mean 'samples'"):
+        RendererSettings.from_config({"sample": 2})
