@@ -11,10 +11,10 @@ __all__ = ["markdown_loading", "markdown_replay"]
 
 _WAYS = {
     "cache": "cache, as training reads it",
-    "cold": "cache, pages dropped before",
     "mapped": "the same files, memory-mapped",
     "hdf5": "HDF5 file directly",
     "memory": "all in memory",
+    "cold": "cache, pages dropped before",
 }
 
 
