@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "untrusted": set(),
     "matching": set(),
     "config": set(),
+    "perception": set(),
     "fields": {"fields", "rotations", "symmetry"},
     "spec": {"fields", "symmetry"},
     "normalizer": {"fields", "spec", "symmetry"},
@@ -127,6 +128,13 @@ def test_loading_and_running_a_policy_needs_neither_simulator_nor_training(tmp_p
     assert not loaded & (FOREIGN - {"PIL", "accelerate"})
     # diffusers imports these two itself where they happen to be installed; we never do
     assert "PIL" not in loaded or "diffusers" in loaded
+
+
+def test_perception_needs_numpy_alone() -> None:
+    """It runs on the computer of the arm, which has no simulator and need not have torch."""
+    loaded = _fresh("import equidiff.perception")
+    assert "numpy" in loaded
+    assert not loaded & (FOREIGN | {"torch", "scipy", "hydra", "omegaconf"})
 
 
 def test_files_stay_readable() -> None:
