@@ -72,7 +72,7 @@ def prepare(
     if source.resolve() == target.resolve():
         raise DataError(f"{source}: would be overwritten; choose another out=")
     if workers < 1:
-        raise ValueError(f"workers: expected at least 1, got {workers}")
+        raise DataError(f"workers: expected at least 1, got {workers}")
     described = task if isinstance(task, Task) else Task.from_config(task)
     with DemoFile(source) as file:
         env_args, names, masks, attributes = file.env_args, file.names, file.masks, file.attributes

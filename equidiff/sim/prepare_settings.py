@@ -72,7 +72,7 @@ def like_observation(name: str, task: Mapping[str, Any], configs: Path) -> Perce
     path = configs / "obs" / f"{name}.yaml"
     if not path.exists():
         have = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ConfigError(f"like={name}: no such observation{did_you_mean(name, have)}; there are: {', '.join(have)}")
+        raise ConfigError(f"like={name}: no such observation{did_you_mean(name, have)} There are: {', '.join(have)}")
     tree = OmegaConf.create({"obs": OmegaConf.load(path), "task": dict(task)})
     node = OmegaConf.to_container(tree.obs, resolve=True).get("perception")  # type: ignore[union-attr]
     if node is None:

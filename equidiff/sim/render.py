@@ -39,9 +39,16 @@ class RendererSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in ("fast", "default"):
-            raise ValueError(f"renderer.kind: expected 'fast' or 'default', got {self.kind!r}")
+            raise PerceptionError(f"renderer.kind: expected 'fast' or 'default', got {self.kind!r}")
         if self.samples not in (0, 2, 4, 8):
-            raise ValueError(f"renderer.samples: expected 0, 2, 4 or 8 a pixel, got {self.samples!r}")
+            raise PerceptionError(f"renderer.samples: expected 0, 2, 4 or 8 a pixel, got {self.samples!r}")
+        if self.samples and self.kind == "default":
+            raise PerceptionError("renderer.samples: is of kind=fast; kind=default always takes 4. Leave one out")
+        if not (0 < self.faces <= 1 and 4 <= self.fewest_faces <= self.most_faces):
+            raise PerceptionError(
+                "renderer: expected 0 < faces <= 1 and 4 <= fewest_faces <= most_faces, got "
+                f"faces={self.faces}, fewest_faces={self.fewest_faces}, most_faces={self.most_faces}"
+            )
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any] | None) -> RendererSettings:
@@ -49,7 +56,7 @@ class RendererSettings:
         known = {f.name for f in dataclasses.fields(cls)}
         for key in node or {}:
             if key not in known:
-                raise ValueError(f"renderer: no setting {key!r}{did_you_mean(str(key), known)}")
+                raise PerceptionError(f"renderer: no setting {key!r}{did_you_mean(str(key), known)}")
         return cls(**(node or {}))
 
     def to_json(self) -> dict[str, Any]:

@@ -140,3 +140,8 @@ def test_a_prepared_file_can_be_prepared_again(demos: Path, tmp_path: Path) -> N
         assert not [key for key in demo["obs"] if "agentview" in key]
         assert demo["rewards"][()].tolist() == [0, 1, 2]
         assert "dones" not in demo
+
+
+def test_at_least_one_worker(demos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="workers: expected at least 1, got 0"):
+        prepare(demos, TASK, tmp_path / "out.hdf5", workers=0, progress=False)

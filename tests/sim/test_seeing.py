@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,7 +47,20 @@ def test_settings_of_the_renderer() -> None:
     stored = RendererSettings().to_json()
     del stored["samples"]
     assert RendererSettings.from_config(stored) == RendererSettings(samples=0)
-    with pytest.raises(ValueError, match=r"renderer.samples: expected 0, 2, 4 or 8 a pixel, got 3"):
-        RendererSettings(samples=3)
-    with pytest.raises(ValueError, match="no setting 'sample'; did you mean 'samples'"):
+    with pytest.raises(PerceptionError, match="no setting 'sample'; did you mean 'samples'"):
         RendererSettings.from_config({"sample": 2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "slow"}, r"renderer.kind: expected 'fast' or 'default', got 'slow'"),
+        ({"samples": 3}, r"renderer.samples: expected 0, 2, 4 or 8 a pixel, got 3"),
+        ({"kind": "default", "samples": 2}, r"renderer.samples: is of kind=fast"),
+        ({"faces": 0.0}, r"0 < faces <= 1 .* got faces=0.0"),
+        ({"fewest_faces": 3000}, r"fewest_faces <= most_faces, got .*fewest_faces=3000, most_faces=1500"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(PerceptionError, match=message):
+        RendererSettings.from_config(settings)
