@@ -33,6 +33,7 @@ PAGES = {
     "symmetry": (markdown_symmetry, "symmetry"),
     "replay": (markdown_replay, "actions"),
     "loading": (markdown_loading, "loading"),
+    "loading_small": (markdown_loading, "loading"),
     "rendering": (markdown_rendering, "observations"),
 }
 NOTHING = "No result is recorded yet."
@@ -54,7 +55,7 @@ def contents(root: Path) -> dict[Path, str]:
         page, file = docs / f"{where}.md", docs / "measurements" / f"{name}.json"
         if page.exists():
             text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
-            files[page] = replace_block(page.read_text(), name, text)
+            files[page] = replace_block(files.get(page) or page.read_text(), name, text)
     files[readme] = readme.read_text()
     for page, folder in ((results, "images"), (readme, "docs/images")):
         text, picture = "", docs / "images" / "demo.png"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,10 @@ def _pictures(rng: np.random.Generator, steps: int, size: int) -> np.ndarray:
     return pictures.clip(0, 255).astype(np.uint8)
 
 
-def measure(path: Path, size: int, batch: int, seconds: float, obs: int) -> dict[str, Any]:
+def measure(path: Path, size: int, batch: int, seconds: float, obs: int, ways: Sequence[str] = WAYS) -> dict[str, Any]:
     """Figures of building the cache and of each way of reading, every one in a process of its own."""
     found: dict[str, Any] = {}
-    for way in ("build", *WAYS):
+    for way in ("build", *ways):
         if way == "memory" and found["build"]["gb"] * 1e9 > _IN_MEMORY:
             continue
         program = (

@@ -6,17 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from equidiff.data import bench
 from equidiff.data.bench import WAYS, measure, sentence, write_bench_file
+from equidiff.fields.presets import absolute_action, camera_observation
 from equidiff.report.measured_data import markdown_loading, markdown_replay
+from equidiff.spec import Horizon, Space, Spec
+
+
+def test_every_way_reads_the_same_pictures(tmp_path: Path) -> None:
+    path = write_bench_file(tmp_path / "bench.hdf5", n=22, steps=12, size=20, progress=False)
+    observation = camera_observation(("agentview",), ("robot0_eye_in_hand",), 20)
+    spec = Spec(Space(observation), Space(absolute_action()), Horizon(obs=2, predict=16, execute=8))
+    found = {way: bench._read(str(path), spec, way, 8, 0.0) for way in WAYS}  # two batches of each
+    assert len({figures["checksum"] for figures in found.values()}) == 1
+    assert all(figures["batches"] == 2 for figures in found.values())
 
 
 @pytest.mark.slow
-def test_every_way_reads_the_same_pictures(tmp_path: Path) -> None:
+def test_what_is_measured_becomes_a_table(tmp_path: Path) -> None:
     path = write_bench_file(tmp_path / "bench.hdf5", n=22, steps=12, size=20, progress=False)
-    found = measure(path, size=20, batch=8, seconds=0.0, obs=2)  # two batches of each
+    found = measure(path, size=20, batch=8, seconds=0.0, obs=2, ways=("cache", "hdf5"))
     assert [p.name for p in tmp_path.glob("*.hdf5")] == ["bench.hdf5"]
-    assert len({found[way]["checksum"] for way in WAYS}) == 1
-    assert all(found[way]["batches"] == 2 for way in WAYS)
+    assert found["cache_over_hdf5"] > 0
+    assert found["build"]["gb"] == found["cache_gb"]
     assert "cache over HDF5" in sentence(found)
     settings = {"n": 22, "steps": 12, "size": 20, "batch": 8, "obs": 2}
     text = markdown_loading({**found, "settings": settings, "command": "python x.py"})
