@@ -31,9 +31,10 @@ from equidiff.data.flat import FlatFile, start_flat
 from equidiff.data.needed import ACTIONS, Needed, describe
 from equidiff.data.robomimic import DemoFile, fingerprint, hashed_whole
 from equidiff.data.steps import ACTION, CachedEpisode
+from equidiff.folders import cache_folder
 from equidiff.results import write_json
 
-__all__ = ["cache_folders", "cached_bytes", "open_cache", "user_folder"]
+__all__ = ["cache_folders", "cached_bytes", "open_cache"]
 
 _FORMAT = 1
 _HEADER = "header.json"
@@ -83,14 +84,7 @@ def cache_folders(path: Path, folder: str | os.PathLike[str] | None = None) -> t
     elsewhere = f"{path.name}-{owner}.cache"
     if folder is not None:
         return (Path(folder) / elsewhere,)
-    return (path.parent / f".{path.name}.cache", user_folder() / "data" / elsewhere)
-
-
-def user_folder() -> Path:
-    """$EQUIDIFF_CACHE, or equidiff in the user's cache folder."""
-    if given := os.environ.get("EQUIDIFF_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equidiff"
+    return (path.parent / f".{path.name}.cache", cache_folder() / "data" / elsewhere)
 
 
 def cached_bytes(steps: int, arrays: Mapping[str, Needed]) -> int:

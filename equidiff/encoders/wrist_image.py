@@ -67,12 +67,18 @@ class WristImageEncoder(ArrayEncoder):
                 raise ValueError(f"{what}: crop needs a square picture, got {rows} x {columns}")
             self.crop = Crop(rows, crop, 2, random_crop, what)
             rows = columns = crop
+        cells = (_through(rows), _through(columns))
+        if max(cells) < 2:
+            raise ValueError(
+                f"{what}: {rows} x {columns} pixels are a single cell after the trunk, which has no place to tell; use "
+                "pictures of at least 33 pixels"
+            )
         net = getattr(models, trunk)(norm_layer=_NORMS[norm])
         if colours != 3:
             net.conv1 = nn.Conv2d(colours, 64, 7, stride=2, padding=3, bias=False)
         self.trunk_name, self.weights = trunk, weights
         self.trunk = nn.Sequential(*list(net.children())[:-2])
-        self.keypoints = SpatialSoftmax(_BLOCKS[trunk], channels // 2, (_through(rows), _through(columns)))
+        self.keypoints = SpatialSoftmax(_BLOCKS[trunk], channels // 2, cells)
 
     def named_trunk(self) -> dict[str, Tensor]:
         """Weights and statistics of the trunk by torchvision's names, for loading pretrained ones."""

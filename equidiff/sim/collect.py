@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from equidiff.sim.workers import end_with_parent, one_thread
+from equidiff.sim.pool import Maker, in_order
 
-__all__ = ["Attempts", "Demonstration", "GenerationError", "Recorder", "in_seed_order"]
+__all__ = ["Demonstration", "GenerationError", "Recorder", "in_seed_order"]
 
 
 class GenerationError(RuntimeError):
@@ -85,60 +80,20 @@ class Recorder:
         )
 
 
-class Attempts(Protocol):
-    """Makes the attempt of a seed, the same one whenever it is asked."""
-
-    def __call__(self, seed: int) -> Demonstration:
-        """One episode, solved or not."""
-
-    def close(self) -> None:
-        """Free the simulator."""
-
-
-@contextmanager
-def in_seed_order(make: Callable[[], Attempts], first: int, workers: int) -> Iterator[Iterator[Demonstration]]:
+def in_seed_order(
+    make: Callable[[], Maker[Demonstration]], first: int, workers: int
+) -> AbstractContextManager[Iterator[Demonstration]]:
     """The attempts of the seeds from `first` on, in their order; no end, or none at all with workers=0.
 
     make: picklable callable without arguments, called once in each worker process (in this one with workers=1).
     Leaving the context ends the worker processes. Raises GenerationError if one dies.
     """
     if workers == 0:
-        yield iter(())
-    elif workers == 1:
-        attempts = make()
-        try:
-            yield (attempts(seed) for seed in itertools.count(first))
-        finally:
-            attempts.close()
-    else:
-        with one_thread():
-            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (make,))
-            waiting = deque(pool.submit(_run, first + i) for i in range(workers + 1))
-        try:
-            yield _in_order(pool, waiting, first)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _in_order(pool: ProcessPoolExecutor, waiting: deque[Future[Demonstration]], first: int) -> Iterator[Demonstration]:
-    for seed in itertools.count(first):
-        try:
-            demo = waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise GenerationError(f"a worker died near seed {seed}; run with workers=1 to see why") from error
-        waiting.append(pool.submit(_run, seed + len(waiting) + 1))
-        yield demo
-
-
-_attempts: Attempts | None = None
-
-
-def _prepare(make: Callable[[], Attempts]) -> None:
-    global _attempts
-    end_with_parent()
-    _attempts = make()
-
-
-def _run(seed: int) -> Demonstration:
-    assert _attempts is not None
-    return _attempts(seed)
+        return nullcontext(iter(()))
+    seeds = ((seed,) for seed in itertools.count(first))
+    return in_order(
+        make,
+        seeds,
+        workers,
+        lambda task: GenerationError(f"a worker died near seed {task[0]}; run with workers=1 to see why"),
+    )

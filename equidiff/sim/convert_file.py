@@ -20,6 +20,7 @@ from equidiff.data.needed import ACTIONS
 from equidiff.data.robomimic import DemoFile
 from equidiff.sim.convert import actions_of, full_action
 from equidiff.sim.env import make_env_from_args
+from equidiff.sim.prepare_checks import check_environment, load_scene
 from equidiff.sim.task import Task
 
 __all__ = ["Converted", "convert_actions"]
@@ -63,11 +64,7 @@ def convert_actions(
     described = task if isinstance(task, Task) else Task.from_config(task)
     with DemoFile(source) as file:
         names, env_args = file.names, file.env_args
-    if env_args.get("env_name") != described.env:
-        raise DataError(
-            f"{source}: was made in {env_args.get('env_name')!r}, but task={described.name} is {described.env!r}; "
-            "choose the task of the data"
-        )
+    check_environment(source, env_args, described)
     full_action(env_args)
     env = make_env_from_args(env_args, described)
     temporary = target.with_name(f".{target.name}.part")
@@ -84,7 +81,7 @@ def convert_actions(
                 demo, where = made[f"data/{name}"], f"{source}: {name}"
                 model_file = str(demo.attrs.get("model_file", ""))
                 if model_file and model_file != loaded:
-                    env.load_model(model_file)
+                    load_scene(env, model_file, where)
                     loaded = model_file
                 if control == "relative" and env.control == "relative" and "actions_abs" not in demo:
                     raise DataError(f"{where}: has no 'actions_abs' to make relative actions of")

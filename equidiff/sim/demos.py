@@ -15,10 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from equidiff.data.writer import DemoWriter
-from equidiff.sim.collect import Attempts, Demonstration, GenerationError, Recorder, in_seed_order
+from equidiff.sim.collect import Demonstration, GenerationError, Recorder, in_seed_order
 from equidiff.sim.env import TaskEnv, env_arguments, make_env
 from equidiff.sim.experts import make_expert
 from equidiff.sim.kinematics import matrix_to_rotvec
+from equidiff.sim.pool import Maker
 from equidiff.sim.task import Task
 
 __all__ = [
@@ -123,7 +124,7 @@ def generate(
 
 
 def collect(
-    make: Callable[[], Attempts],
+    make: Callable[[], Maker[Demonstration]],
     n: int,
     writer: DemoWriter,
     *,

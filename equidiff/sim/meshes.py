@@ -13,21 +13,15 @@ from typing import Any
 import fast_simplification
 import numpy as np
 
+from equidiff.folders import cache_folder
 from equidiff.sim.backend import load_mujoco
 
 mujoco = load_mujoco()
 
-__all__ = ["cache_folder", "with_fewer_faces"]
+__all__ = ["with_fewer_faces"]
 
 _ARRAYS = ("vertices", "faces", "normals", "corners")
 _SMOOTH = np.cos(np.radians(50))  # faces at a smaller angle share a smooth edge
-
-
-def cache_folder() -> Path:
-    """Where simplified meshes are kept: $EQUIDIFF_CACHE, or equidiff in the user's cache folder."""
-    if folder := os.environ.get("EQUIDIFF_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "equidiff"
 
 
 def with_fewer_faces(model: Any, ratio: float, fewest: int, most: int) -> Any:

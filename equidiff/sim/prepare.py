@@ -7,15 +7,12 @@ observations of a live environment (TaskEnv.observe), so both are equal.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,12 +27,12 @@ from equidiff.data.robomimic import DemoFile
 from equidiff.data.whole_file import need_room, put_whole
 from equidiff.perception import PerceptionSettings
 from equidiff.results import write_json
+from equidiff.sim.pool import in_order
 from equidiff.sim.prepare_checks import check_environment
 from equidiff.sim.prepare_demo import Job, Maker
 from equidiff.sim.render import RendererSettings
 from equidiff.sim.sight import Sight
 from equidiff.sim.task import Task
-from equidiff.sim.workers import end_with_parent, one_thread
 
 __all__ = ["prepare", "prepare_states"]
 
@@ -84,8 +81,14 @@ def prepare(
         with _alone(parts):
             _open_parts(parts, job)
             todo = [name for name in names if not (parts / f"{name}.hdf5").exists()]
+            died = DataError(f"{source}: a worker died; run with workers=1 to see why")
             with (
-                _worker(job, min(workers, max(len(todo), 1))) as run,
+                in_order(
+                    partial(Maker, job),
+                    [(name, parts) for name in todo],
+                    min(workers, max(len(todo), 1)),
+                    lambda task: died,
+                ) as made,
                 tqdm(
                     total=len(names),
                     initial=len(names) - len(todo),
@@ -94,7 +97,7 @@ def prepare(
                     disable=not progress,
                 ) as bar,
             ):
-                for _ in run(todo, parts):
+                for _ in made:
                     bar.update()
             _join(target, parts, source, names, masks, attributes, how)
             shutil.rmtree(parts, ignore_errors=True)
@@ -139,46 +142,6 @@ def _open_parts(parts: Path, job: Job) -> None:
         write_json(note, about)
     for left in parts.glob(".*.part"):  # under way when a process died
         left.unlink()
-
-
-@contextmanager
-def _worker(job: Job, workers: int) -> Iterator[Any]:
-    """A function (names, folder) -> iterator that puts one finished demonstration after the other into the folder."""
-    if workers == 1:
-        maker = Maker(job)
-        try:
-            yield lambda names, parts: (maker.make(name, parts) for name in names)
-        finally:
-            maker.close()
-        return
-    with one_thread():
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (job,))
-
-        def run(names: list[str], parts: Path) -> Iterator[str]:
-            try:
-                yield from pool.map(_make, names, [parts] * len(names))
-            except BrokenProcessPool as error:
-                raise DataError(f"{job.source}: a worker died; run with workers=1 to see why") from error
-
-        try:
-            yield run
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_maker: Maker | None = None
-
-
-def _start(job: Job) -> None:
-    global _maker
-    end_with_parent()
-    gc.freeze()  # robosuite collects garbage at each scene: not through all of the libraries
-    _maker = Maker(job)
-
-
-def _make(name: str, parts: Path) -> str:
-    assert _maker is not None
-    return _maker.make(name, parts)
 
 
 def _join(

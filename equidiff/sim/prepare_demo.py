@@ -66,7 +66,7 @@ class Maker:
         if self.env is not None:
             self.env.close()
 
-    def make(self, name: str, parts: Path) -> str:
+    def __call__(self, name: str, parts: Path) -> str:
         """Put `NAME.hdf5` into the folder when it is complete. Raises DataError if the demonstration is unusable."""
         if self.env is None:
             self.env = self.job.make_env()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +22,9 @@ from equidiff.sim import memory
 from equidiff.sim.convert import absolute_targets, actions_of, full_action, poses_of_states, relative_deltas
 from equidiff.sim.env import TaskEnv, make_env_from_args
 from equidiff.sim.kinematics import matrix_to_rotvec
+from equidiff.sim.pool import in_order
+from equidiff.sim.prepare_checks import check_environment, load_scene
 from equidiff.sim.task import Task
-from equidiff.sim.workers import end_with_parent, one_thread
 from equidiff.statistics import clopper_pearson
 
 __all__ = ["CONTROLS", "Replay", "record", "replay", "summary", "table"]
@@ -80,18 +78,15 @@ def replay(
     described = task if isinstance(task, Task) else Task.from_config(task)
     with DemoFile(path) as file:
         names, env_args = file.names, file.env_args
-    if env_args.get("env_name") != described.env:
-        raise DataError(
-            f"{path}: was made in {env_args.get('env_name')!r}, but task={described.name} is {described.env!r}; "
-            "choose the task of the data"
-        )
+    check_environment(Path(path), env_args, described)
     if n is not None and not 1 <= n <= len(names):
         raise DataError(f"{path}: n={n}, but it has {len(names)} demonstrations; choose a number from 1 to that")
     job = _Job(Path(path), env_args, described)
     todo = [(name, control) for name in names[:n] for control in controls]
     done = []
-    with _run(job, min(workers, len(todo))) as answers:
-        bar = tqdm(answers(todo), total=len(todo), desc=f"replay of {job.path.name}", unit="demo", disable=not progress)
+    died = DataError(f"{path}: a worker died; run with workers=1 to see why")
+    with in_order(partial(_Player, job), todo, min(workers, len(todo)), lambda task: died) as answers:
+        bar = tqdm(answers, total=len(todo), desc=f"replay of {job.path.name}", unit="demo", disable=not progress)
         for found in bar:
             done.append(found)
             bar.set_postfix(solved=f"{sum(r.success for r in done)}/{len(done)}")
@@ -179,7 +174,7 @@ class _Player:
             self.environments[control] = make_env_from_args(self.job.env_args, self.job.task, control)
         env = self.environments[control]
         if model_file and self.loaded.get(control) != model_file:
-            env.load_model(model_file)
+            load_scene(env, model_file, str(self.job.path))
             self.loaded[control] = model_file
         return env
 
@@ -228,42 +223,3 @@ class _Player:
             max_degrees=max(turned, default=0.0),
             clipped=int(clipped.sum()),
         )
-
-
-@contextmanager
-def _run(job: _Job, workers: int) -> Iterator[Any]:
-    """A function from (name, control) pairs to an iterator of their replays, in that order."""
-    if workers == 1:
-        player = _Player(job)
-        try:
-            yield lambda todo: (player(*pair) for pair in todo)
-        finally:
-            player.close()
-        return
-    with one_thread():
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (job,))
-
-        def answers(todo: Sequence[tuple[str, str]]) -> Iterator[Replay]:
-            try:
-                yield from pool.map(_play, todo)
-            except BrokenProcessPool as error:
-                raise DataError(f"{job.path}: a worker died; run with workers=1 to see why") from error
-
-        try:
-            yield answers
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_player: _Player | None = None
-
-
-def _start(job: _Job) -> None:
-    global _player
-    end_with_parent()
-    _player = _Player(job)
-
-
-def _play(pair: tuple[str, str]) -> Replay:
-    assert _player is not None
-    return _player(*pair)

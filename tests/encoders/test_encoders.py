@@ -128,6 +128,13 @@ def test_everything_observed_is_read_and_everything_read_is_observed() -> None:
         ObservationEncoder(spec, order, everything, direct=True, activation="relu6")
 
 
+def test_a_picture_too_small_for_keypoints_is_refused() -> None:
+    """A soft maximum over one cell is always in its middle: the features would be constant."""
+    spec = Spec(Space((Image("w", height=32, width=32, view="body"),)), Space((Displacement("a"),)), Horizon())
+    with pytest.raises(ValueError, match="32 x 32 pixels are a single cell after the trunk"):
+        WristImageEncoder(spec, Symmetry(4), "w")
+
+
 def test_a_single_invariant_encoder_is_an_observation_too() -> None:
     spec = Spec(
         Space((Image("wrist_image", height=40, width=40, view="body"),)), Space((Displacement("a"),)), Horizon()

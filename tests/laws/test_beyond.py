@@ -167,7 +167,7 @@ FRAMED = {
 def _seen(side: int = 40) -> Spec:
     fields = (
         Image("top_image", height=side, width=side),
-        Image("wrist_image", height=20, width=24, view="body"),
+        Image("wrist_image", height=40, width=48, view="body"),
         Voxels("voxels", size=16),
         PointCloud("point_cloud", points=20, origin="eef_pos"),
         Position("eef_pos"),

@@ -192,7 +192,7 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
     demos: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    make = preparation.Maker.make
+    make = preparation.Maker.__call__
 
     def dies_at_the_second(self: Any, name: str, parts: Path) -> str:
         if len(made) == 1:
@@ -203,7 +203,7 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
 
     out = tmp_path / "seen.hdf5"
     with monkeypatch.context() as patch:
-        patch.setattr(preparation.Maker, "make", dies_at_the_second)
+        patch.setattr(preparation.Maker, "__call__", dies_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             prepare(demos, TASK, out, perception=SETTINGS, workers=1, progress=False)
     assert not out.exists()
