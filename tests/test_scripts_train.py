@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from training_toys import assert_same, metrics
 
 from equidiff.checkpoint import inspect_checkpoint, load_policy
+from equidiff.spec import Batch
 from equidiff.train import Trainer
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -156,10 +157,10 @@ def test_a_signal_saves_and_shows_in_the_exit_code(
 ) -> None:
     optimise = Trainer._optimise
 
-    def interrupted(self: Trainer, step: int) -> Tensor:
+    def interrupted(self: Trainer, step: int, batches: Sequence[Batch]) -> Tensor:
         if step == 2:
             os.kill(os.getpid(), number)
-        return optimise(self, step)
+        return optimise(self, step, batches)
 
     monkeypatch.setattr(Trainer, "_optimise", interrupted)
     assert train(f"run_dir={tmp_path}", "trainer.max_steps=5") == 128 + number
@@ -244,5 +245,6 @@ def test_help(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> 
     assert train("--help") == 0
     told = capsys.readouterr().out
     assert "python scripts/train.py data.path=demos.hdf5" in told
-    assert "experiment   state_augmented, state_equivariant, state_plain" in told
+    experiments = sorted(path.stem for path in (Path(__file__).parents[1] / "configs/experiment").glob("*.yaml"))
+    assert f"experiment   {', '.join(experiments)}\n" in told
     assert "max_steps: 3000" in told

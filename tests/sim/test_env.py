@@ -307,4 +307,4 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend.ctypes.util, "find_library", lambda name: None)
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     with pytest.raises(SimulatorError, match="apt-get install libosmesa6"):
-        backend.load_robosuite.__wrapped__()
+        backend.load_mujoco.__wrapped__()
