@@ -4,7 +4,7 @@ VENV ?= .venv
 TASK ?= lift
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.equidiff-installed
-EXTRAS := train,sim,dev
+EXTRAS := train,sim,robot,ur,realsense,dev
 NEEDS := pyproject.toml requirements/constraints.txt $(wildcard requirements/stubs/*/pyproject.toml)
 export OMP_NUM_THREADS ?= 1
 

@@ -14,6 +14,7 @@ if [ -e /dev/nvidia0 ]; then
     library libGL.so.1 libgl1
 fi
 library libOSMesa.so libosmesa6
+library libusb-1.0.so.0 libusb-1.0-0 # for pyrealsense2
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing for rendering without a screen:$missing"
