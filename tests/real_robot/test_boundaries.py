@@ -1,4 +1,4 @@
-"""real_robot takes from equidiff only what loads and runs a policy, and loads without simulator or training packages."""
+"""real_robot takes from equidiff only what runs a policy, and loads without simulator or training packages."""
 
 import ast
 import subprocess
