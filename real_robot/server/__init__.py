@@ -1,0 +1,1 @@
+"""One policy behind a socket: authenticated, size-limited, msgpack without pickle. See docs/policy_server.md."""
