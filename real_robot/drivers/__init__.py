@@ -1,0 +1,1 @@
+"""Drivers of arms and cameras; each imports its library when it connects."""

@@ -1,0 +1,150 @@
+"""The process that holds ur_rtde's control interface: python -m real_robot.drivers.ur_servo
+
+A process of its own, because that interface may wait for minutes when a controller is silent, reconnects by itself
+and uploads its script again, and then repeats the call it was in: this process can be ended at any moment, and then
+nothing commands the arm any more. It needs nothing but ur_rtde, so that it starts fast.
+
+It reads JSON lines, the first with the settings, and writes JSON lines. Times are of the computer's monotonic clock,
+which processes share. Only the newest target is kept: nothing is queued.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+__all__ = ["main"]
+
+_KICK = 0.02
+"""Seconds between kicks of the controller's watchdog while there is nothing else to send."""
+_LAST_WORD = 1.0
+"""Seconds that a farewell may take before the process ends itself."""
+
+
+class _Inbox:
+    """What the other process wants: the newest target, and requests in their order."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.target: dict[str, Any] | None = None
+        self.requests: list[dict[str, Any]] = []
+        self.ended = False
+
+    def read(self, stream: TextIO) -> None:
+        """Until the stream ends, which is the other process's end too."""
+        for line in stream:
+            message = json.loads(line)
+            with self.changed:
+                if message["do"] == "servo":
+                    self.target = message
+                else:
+                    if message["do"] == "stop":
+                        self.target = None
+                    self.requests.append(message)
+                self.changed.notify()
+        with self.changed:
+            self.ended = True
+            self.changed.notify()
+        threading.Timer(_LAST_WORD, os._exit, (1,)).start()
+
+    def take(self, timeout: float) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        with self.changed:
+            if self.target is None and not self.requests and not self.ended:
+                self.changed.wait(timeout)
+            target, self.target = self.target, None
+            requests, self.requests = self.requests, []
+            return target, requests
+
+
+class _Servo:
+    def __init__(self, settings: dict[str, Any], control: Any, out: TextIO) -> None:
+        self._settings, self._control, self._out = settings, control, out
+        self._period = 1 / settings["command_hz"]
+        self._servoing = False
+        self._heard = 0.0
+
+    def say(self, **message: Any) -> None:
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+    def _stop(self, why: str) -> None:
+        if self._servoing:
+            self._servoing = False
+            stopped = self._control.servoStop(self._settings["deceleration"])
+            self.say(event="stopped", why=why, ok=bool(stopped), at=time.monotonic())
+
+    def _serve(self, request: dict[str, Any]) -> bool:
+        name = request["do"]
+        if name == "stop":
+            self._stop("stop")
+            self._control.stopJ(self._settings["joint_deceleration"], True)
+        elif name == "movej":
+            self._stop("movej")
+            ok = self._control.moveJ(request["joints"], request["speed"], request["acceleration"], True)
+            self.say(event="moving", ok=bool(ok))
+        elif name == "end":
+            return False
+        return True
+
+    def run(self, inbox: _Inbox) -> None:
+        patience = self._settings["command_timeout"]
+        while True:
+            target, requests = inbox.take(min(_KICK, patience / 4))
+            if inbox.ended:
+                self._stop("the driver's process is gone")
+                return
+            for request in requests:
+                if not self._serve(request):
+                    self._stop("end")
+                    self._control.stopScript()
+                    return
+            now = time.monotonic()
+            # one that waited while a call took long is no command any more
+            if target is not None and now - target["stamp"] < patience / 2:
+                pose, gain, lookahead = target["pose"], self._settings["gain"], self._settings["lookahead"]
+                if self._control.servoL(pose, 0.0, 0.0, self._period, lookahead, gain):
+                    self._servoing, self._heard = True, target["stamp"]
+                else:
+                    self.say(event="refused", why="servoL")
+            elif self._servoing and now - self._heard > patience:
+                self._stop(f"no command for {patience} s")
+            elif not requests:
+                self._control.kickWatchdog()
+
+
+def _connect(settings: dict[str, Any]) -> Any:
+    from rtde_control import RTDEControlInterface
+
+    flags = RTDEControlInterface.FLAG_UPLOAD_SCRIPT | RTDEControlInterface.FLAG_NO_EXT_FT
+    control = RTDEControlInterface(settings["address"], -1.0, flags)
+    control.setTcp(settings["tcp"])
+    if settings["payload"] is not None:
+        control.setPayload(settings["payload"][0], settings["payload"][1:])
+    if settings["watchdog_hz"] and not control.setWatchdog(settings["watchdog_hz"]):
+        raise RuntimeError("the controller did not take the watchdog")
+    return control
+
+
+def main() -> None:
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # ur_rtde prints to the standard output
+    settings = json.loads(sys.stdin.readline())
+    try:
+        control = _connect(settings)
+    except (RuntimeError, ValueError) as error:  # what pybind11 makes of ur_rtde's exceptions
+        out.write(json.dumps({"event": "failed", "why": str(error)}) + "\n")
+        out.flush()
+        os._exit(1)
+    servo, inbox = _Servo(settings, control, out), _Inbox()
+    threading.Thread(target=inbox.read, args=(sys.stdin,), daemon=True).start()
+    servo.say(event="ready")
+    servo.run(inbox)
+    os._exit(0)  # the interface's own farewell takes half a second, and its threads may be stuck
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Controllers that exist in software only, for tests and the bench."""
