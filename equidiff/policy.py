@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from equidiff.augment import Augmentation
 from equidiff.diffusion import Diffusion, Generators, draw
+from equidiff.guidance import Guide, Overlap
 from equidiff.normalizer import Normalizer
 from equidiff.spec import Batch, Spec
 from equidiff.symmetry import Symmetry
@@ -127,13 +128,15 @@ class DiffusionPolicy(nn.Module):
         noise: Tensor | None = None,
         generator: Generators = None,
         step_noise: Tensor | None = None,
+        overlap: Overlap | None = None,
     ) -> ActionChunk:
         """Sample a chunk for raw observations {key: (B, To, *shape)}; the input is not changed.
 
         Observations and noise are taken to the policy's device and precision; the chunk stays there.
 
         noise (B, *noise_shape): the starting noise, else drawn from `generator` (one, or one per sample).
-        step_noise: see Diffusion.sample. Raises SpecError for observations that do not fit the spec and
+        step_noise: see Diffusion.sample. overlap: actions under way that the chunk shall agree with (real-time
+        chunking). Raises SpecError for observations that do not fit the spec and
         RuntimeError if the normaliser was never fitted.
         """
         self.spec.check_observation(obs)
@@ -159,9 +162,22 @@ class DiffusionPolicy(nn.Module):
             entries=self.spec.action.entries,
             generator=generator,
             step_noise=None if step_noise is None else step_noise.to(like),
+            guide=None if overlap is None else self._guide(overlap, obs, like),
         )
         predicted = self.spec.encode_action(self.normalizer.invert_action(chunk), obs)
         return ActionChunk(predicted[:, self.spec.horizon.executed], predicted)
+
+    def _guide(self, overlap: Overlap, obs: Mapping[str, Tensor], like: Tensor) -> Guide:
+        """The overlap as the sampler sees it. ValueError unless it has the shape of a chunk of this batch."""
+        steps, width = self.spec.horizon.predict, self.spec.action_size
+        batch = next(iter(obs.values())).shape[0]
+        if tuple(overlap.actions.shape) != (batch, steps, width) or tuple(overlap.weights.shape) != (steps,):
+            raise ValueError(
+                f"overlap: expected actions (B, T, A) = {(batch, steps, width)} and weights (T,) = {(steps,)}, got "
+                f"{tuple(overlap.actions.shape)} and {tuple(overlap.weights.shape)}"
+            )
+        target = self.normalizer.action(self.spec.decode_action(overlap.actions.to(like), obs))
+        return Guide(target, overlap.weights.to(like), overlap.cap)
 
     def _decode(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Vector features (B, To, D) and {name: (B, To, *features)} of pictures, grids and clouds."""

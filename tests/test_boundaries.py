@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "nn": {"nn", "symmetry"},
     "encoders": {"encoders", "fields", "nn", "spec", "symmetry"},
     "denoisers": {"denoisers", "nn", "spec", "symmetry"},
-    "diffusion": {"symmetry"},
-    "policy": {"augment", "diffusion", "normalizer", "spec", "symmetry"},
+    "guidance": set(),
+    "diffusion": {"guidance", "symmetry"},
+    "policy": {"augment", "diffusion", "guidance", "normalizer", "spec", "symmetry"},
     "compose": {"config", "policy", "spec"},
     "checkpoint": {"config", "fields", "policy", "spec", "untrusted"},
 }

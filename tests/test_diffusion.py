@@ -10,6 +10,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -59,6 +60,51 @@ def test_a_perfect_denoiser_gives_the_clean_chunk(kind: Any, clip: str, predicti
     out = diffusion.sample(_perfect(clean, prediction, scheduler), _noise(seed=1)[0], IRREPS, bound)
     assert (out - clean).abs().max() < 0.05
     assert out.dtype == torch.float64
+
+
+@pytest.mark.parametrize("clip", ["none", "elementwise", "irrep"])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_matching_follows_the_straight_line(clip: str, shift: float) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=50, shift=shift)
+    diffusion = Diffusion(scheduler, inference_steps=6, clip=clip)  # type: ignore[arg-type]
+    clean, noise = 0.9 * torch.tanh(_noise()[0]), _noise(seed=1)[0]
+    seen: list[tuple[float, torch.Tensor]] = []
+
+    def velocity(noisy: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        share = float(step[0]) / 50
+        seen.append((share, noisy))
+        return (noisy - clean) / share
+
+    out = diffusion.sample(velocity, noise, IRREPS, IRREPS.block_norms(clean).amax(0))
+    assert (out - clean).abs().max() < 1e-5
+    for share, noisy in seen:
+        assert (noisy - (share * noise + (1 - share) * clean)).abs().max() < 1e-5
+
+
+def test_flow_matching_takes_the_steps_of_diffusers() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=50, shift=2.0)
+    start = _noise()[0].float()
+    ours = Diffusion(scheduler, inference_steps=6, clip="none").sample(lambda x, t: torch.tanh(x), start, IRREPS, BOUND)
+    scheduler.set_timesteps(6)
+    theirs = start
+    for t in scheduler.timesteps:
+        theirs = scheduler.step(torch.tanh(theirs), t, theirs).prev_sample
+    assert (ours - theirs).abs().max() < 1e-6
+    with pytest.raises(ValueError, match="stochastic_sampling"):
+        Diffusion(FlowMatchEulerDiscreteScheduler(stochastic_sampling=True), inference_steps=6)
+
+
+def test_flow_matching_learns_the_difference_of_noise_and_chunk() -> None:
+    diffusion = Diffusion(FlowMatchEulerDiscreteScheduler(num_train_timesteps=50), inference_steps=6)
+    clean = torch.tanh(_noise()[0])
+
+    def velocity(noisy: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        assert (step > 0).all()
+        assert (step <= 50).all()
+        return (noisy - clean) / (step / 50)[:, None, None]
+
+    assert diffusion.loss(velocity, clean) < 1e-20
+    assert diffusion.loss(lambda noisy, step: velocity(noisy, step) + 1, clean).item() == pytest.approx(1)
 
 
 def test_sde_solver_takes_given_noise() -> None:
