@@ -30,8 +30,8 @@ class RobotFeatures:
 
     arm: name of its kinematics in `real_robot.kinematics` ("ur5e", "panda"). joint_low, joint_high, joint_velocity
     (n,): its hard limits, rad and rad/s. gripper: (closed, open) in metres between the fingers. command_hz: how often
-    it wants a command; the loop sends one each 1 / command_hz. base_yaw: of the base about the vertical against the
-    world frame of the training data, radians.
+    it wants a command; the loop sends one each 1 / command_hz. base_yaw, base_position: of the base in the world frame
+    of the training data, radians about the vertical and metres.
     """
 
     name: str
@@ -43,6 +43,7 @@ class RobotFeatures:
     command_hz: float
     has_wrench: bool = False
     base_yaw: float = 0.0
+    base_position: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
