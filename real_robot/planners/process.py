@@ -105,6 +105,11 @@ class ProcessPlanner(Planner):
         """Of the policy's process."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the policy's process runs."""
+        return self._process.is_alive()
+
     def submit(self, request: PlanRequest) -> None:
         number = self._desk.start(self._spec, request)
         if self._sending is not None and not self._sending.done():

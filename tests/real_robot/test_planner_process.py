@@ -67,6 +67,7 @@ def test_ctrl_c_a_hang_and_a_death(planner: ProcessPlanner) -> None:
         planner.submit(request(6))
 
 
+@pytest.mark.slow
 def test_a_death_while_planning(planner: ProcessPlanner) -> None:
     assert planner.pid is not None
     os.kill(planner.pid, signal.SIGSTOP)
@@ -78,16 +79,7 @@ def test_a_death_while_planning(planner: ProcessPlanner) -> None:
     assert time.monotonic() - begin < 10  # its time-out is 60 s
 
 
-def test_close_ends_the_process(saved: Path) -> None:
-    planner = ProcessPlanner(saved, threads=1)
-    pid = planner.pid
-    assert pid is not None
-    assert alive(pid)
-    planner.submit(request(1))
-    planner.close()
-    assert not alive(pid)
-
-
+@pytest.mark.slow
 def test_a_bad_checkpoint_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(PlannerError, match="no such checkpoint"):
         ProcessPlanner(tmp_path / "nothing")

@@ -131,12 +131,15 @@ def test_takes_the_chunk_under_way(planner: Planner) -> None:
 
 def test_closes_once_and_for_all(fresh: Planner) -> None:
     """The last test of the table."""
+    fresh.submit(request())
     fresh.close()
     fresh.close()
     with pytest.raises(PlannerError, match="closed"):
         fresh.submit(request())
     with pytest.raises(PlannerError, match="closed"):
         fresh.poll()
+    if isinstance(fresh, ProcessPlanner):
+        assert not fresh.alive
 
 
 # -- run_policy ------------------------------------------------------------------------------------------
