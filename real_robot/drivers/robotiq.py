@@ -108,9 +108,12 @@ class Robotiq:
     def disconnect(self) -> None:
         """Idempotent, never raises; the gripper stays as it is."""
         self._close.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # a reading that waits ends
+                self._socket.shutdown(socket.SHUT_RDWR)
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(2 * self._timeout)
+            thread.join(0.2)
         sock, self._socket = self._socket, None
         if sock is not None:
             with contextlib.suppress(OSError):  # it is lost already, which is what was wanted

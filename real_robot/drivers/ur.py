@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,83 +22,15 @@ from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.drivers.robotiq import Robotiq
 from real_robot.drivers.ur_process import ServoProcess
 from real_robot.drivers.ur_receive import Measurement, Receiver
+from real_robot.drivers.ur_settings import GripperSettings, URSettings
+from real_robot.kinematics import load_arm
 from real_robot.poses import Pose
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target, finite
 
 __all__ = ["GripperSettings", "URRobot", "URSettings"]
 
-_ELBOW = 2
-_LIMITS = {  # data sheets of Universal Robots: rad/s of each joint; all turn by a whole turn both ways, the elbow half
-    "ur3e": (np.pi, np.pi, np.pi, 2 * np.pi, 2 * np.pi, 2 * np.pi),
-    "ur5e": (np.pi,) * 6,
-    "ur10e": (2 * np.pi / 3, 2 * np.pi / 3, np.pi, np.pi, np.pi, np.pi),
-}
+_STOPPED = "stopped"
 _INSTALL = "the UR driver needs ur-rtde: pip install 'equidiff[ur]'"
-
-
-@dataclass(frozen=True)
-class GripperSettings:
-    """port: of the URCap; stroke: metres between the open fingers; ends: counts (open, closed); speed, force: 0..1."""
-
-    port: int = 63352
-    stroke: float = 0.085
-    ends: Sequence[int] = (0, 255)
-    speed: float = 1.0
-    force: float = 0.3
-
-
-@dataclass(frozen=True)
-class URSettings:
-    """All settings; metres, radians, seconds, kg.
-
-    tcp: of the tool in the flange's frame, position and rotation vector. payload: mass and centre of gravity
-    (kg, m, m, m), or None to leave the pendant's. command_hz: at most 500. lookahead: 0.03 to 0.2, gain: 100 to 2000,
-    of servoj. max_state_age: measurements older than that stop it. lost_after: older than that, the connection counts
-    as lost. command_timeout: without a command for that long it stops. watchdog_hz: the controller ends the script
-    when nothing comes for one period of it. start_within: metres and radians by which the first target may be away
-    from the tool. max_speed: m/s and rad/s between one target and the next; the safety gate's limits are tighter.
-    deceleration: m/s^2 of a stop. joint_acceleration, joint_deceleration: rad/s^2 of homing.
-    """
-
-    address: str
-    name: str = "ur5e"
-    arm: str = "ur5e"
-    base_turn: float = float(np.pi)
-    base_yaw: float = 0.0
-    tcp: Sequence[float] = (0.0, 0.0, 0.145, 0.0, 0.0, 0.0)
-    payload: Sequence[float] | None = None
-    gripper: GripperSettings | None = field(default_factory=GripperSettings)
-    command_hz: float = 125.0
-    lookahead: float = 0.1
-    gain: float = 300.0
-    max_state_age: float = 0.1
-    lost_after: float = 2.0
-    command_timeout: float = 0.1
-    watchdog_hz: float = 5.0
-    start_within: Sequence[float] = (0.02, 0.1)
-    max_speed: Sequence[float] = (1.0, 3.0)
-    deceleration: float = 10.0
-    joint_acceleration: float = 1.4
-    joint_deceleration: float = 3.0
-    connect_timeout: float = 15.0
-    unlock_timeout: float = 8.0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("command_hz", 10, 500), ("lookahead", 0.03, 0.2), ("gain", 100, 2000), ("max_state_age", 0.01, 0.5),
-            ("command_timeout", 0.02, 0.5), ("watchdog_hz", 1, 100), ("deceleration", 0.5, 50),
-            ("joint_acceleration", 0.1, 20), ("joint_deceleration", 0.1, 20),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"robot.{name}: expected {low} to {high}, got {value}")
-        if self.arm not in _LIMITS:
-            raise ValueError(f"robot.arm: expected one of {', '.join(_LIMITS)}, got {self.arm!r}")
-        finite("robot.tcp", self.tcp, (6,))
-        finite("robot.start_within", self.start_within, (2,))
-        finite("robot.max_speed", self.max_speed, (2,))
-        if self.payload is not None:
-            finite("robot.payload", self.payload, (4,))
 
 
 class URRobot(Robot):
@@ -110,23 +41,32 @@ class URRobot(Robot):
             settings["gripper"] = GripperSettings(**settings["gripper"])
         self.settings = s = URSettings(**settings)
         self._base = Pose.from_rotvec([0, 0, 0], [0, 0, s.base_turn])
-        turns = np.full(6, 2 * np.pi)
-        turns[_ELBOW] = np.pi
+        chain = load_arm(s.arm)
         grip = s.gripper
         self._features = RobotFeatures(
-            name=s.name, arm=s.arm, joint_low=-turns, joint_high=turns, joint_velocity=np.array(_LIMITS[s.arm]),
+            name=s.name, arm=s.arm, joint_low=chain.joint_low, joint_high=chain.joint_high,
+            joint_velocity=chain.joint_velocity,
             gripper=(0.0, grip.stroke if grip else 0.0), command_hz=s.command_hz, has_wrench=True, base_yaw=s.base_yaw,
         )  # fmt: skip
         self._gripper: Robotiq | None = None
         if grip is not None:
             low, high = grip.ends
             self._gripper = Robotiq(
-                s.address, grip.port, stroke=grip.stroke, ends=(low, high), speed=grip.speed, force=grip.force
+                s.address,
+                grip.port,
+                stroke=grip.stroke,
+                ends=(low, high),
+                speed=grip.speed,
+                force=grip.force,
+                timeout=s.lost_after,
             )
         self._receiver: Receiver | None = None
         self._servo: ServoProcess | None = None
+        self._opened = False
         self._halted: str | None = None
         self._last: tuple[Pose, float] | None = None
+        self._sending = threading.Lock()
+        """Held while a message goes out, so that none follows a stop."""
 
     # -- connection
 
@@ -136,17 +76,19 @@ class URRobot(Robot):
 
     @property
     def connected(self) -> bool:
-        return self._receiver is not None
+        receiver = self._receiver
+        return receiver is not None and receiver.connected
 
     def _error(self, what: str) -> RobotError:
         return RobotError(f"{self.settings.name} at {self.settings.address}: {what}")
 
     def connect(self) -> None:
-        if self.connected:
-            raise self._error("connected already")
+        if self._opened:
+            raise self._error("connected already; after a loss, recover() or disconnect() first")
         for module in ("rtde_receive", "rtde_control", "dashboard_client"):
             if importlib.util.find_spec(module) is None:
                 raise RobotError(_INSTALL)
+        self._opened = True
         try:
             self._open()
             if self._gripper is not None:
@@ -199,7 +141,7 @@ class URRobot(Robot):
         self._shut(gently)
         if self._gripper is not None:
             self._gripper.disconnect()
-        self._last = None
+        self._last, self._opened = None, False
 
     # -- measurements
 
@@ -210,6 +152,9 @@ class URRobot(Robot):
 
     def _age(self) -> float:
         return time.monotonic() - self._newest().stamp
+
+    def _pose(self, measured: Measurement) -> Pose:
+        return self._base @ Pose.from_rotvec(measured.pose[:3], measured.pose[3:])
 
     def observe(self) -> RobotState:
         newest, receiver = self._newest(), self._receiver
@@ -224,16 +169,25 @@ class URRobot(Robot):
         wrench = np.array(newest.wrench)
         mode = newest.mode
         if mode is RobotMode.READY and self._refusal() is not None:
-            mode = RobotMode.IDLE if self._halted is not None and receiver.trouble is None else RobotMode.FAULT
+            mode = RobotMode.IDLE if self._halted == _STOPPED else RobotMode.FAULT
         return RobotState(
             stamp=newest.stamp,
             joints=np.array(newest.joints),
             velocities=np.array(newest.velocities),
-            pose=self._base @ Pose.from_rotvec(newest.pose[:3], newest.pose[3:]),
-            gripper=self._gripper.read()[0] if self._gripper is not None else 0.0,
+            pose=self._pose(newest),
+            gripper=self._opening(),
             mode=mode,
             wrench=np.concatenate([turn @ wrench[:3], turn @ wrench[3:]]),
         )
+
+    def _opening(self) -> float:
+        if self._gripper is None:
+            return 0.0
+        opening, stamp = self._gripper.read()
+        age = time.monotonic() - stamp
+        if age > self.settings.max_gripper_age:
+            raise self._error(f"the gripper said nothing for {age:.2f} s; look at its cable and at the URCap")
+        return opening
 
     def _refusal(self) -> str | None:
         """Why no command is taken until `recover`, if so."""
@@ -244,9 +198,7 @@ class URRobot(Robot):
             return self._halted
         if receiver.trouble is not None:
             return receiver.trouble
-        if servo is None or not servo.alive:
-            return f"the servo process ended: {servo.last_words if servo else ''}"
-        return None
+        return "not recovered" if servo is None else servo.trouble
 
     def _require(self) -> Measurement:
         """The newest measurement, on which it may be moved; else halt and raise."""
@@ -266,64 +218,75 @@ class URRobot(Robot):
 
     def command(self, target: Target, at: float) -> Sent:
         s, now = self.settings, time.monotonic()
-        numbers = [*target.pose.position, *target.pose.rotation.ravel(), target.gripper, at]
-        if not np.isfinite(numbers).all():
-            raise self._error(f"a target that is not finite: {numbers}")
+        if not (np.isfinite(target.pose.matrix).all() and np.isfinite([target.gripper, at]).all()):
+            raise self._error(f"a target that is not finite: {target.pose.matrix.tolist()}, {target.gripper}, at {at}")
         if not -s.command_timeout <= at - now <= 1.0:
             raise self._error(f"a target for {at - now:+.3f} s from now: expected -{s.command_timeout} to 1 s")
         newest = self._require()
-        if self._last is not None and now - self._last[1] < s.command_timeout:
-            start, elapsed = self._last[0], max(now - self._last[1], 1 / s.command_hz)
-            allowed = [speed * elapsed + 1e-6 for speed in s.max_speed]
+        self._opening()
+        last = self._last
+        start = last is None or now - last[1] > 0.8 * s.command_timeout
+        if last is None or start:
+            before, allowed = self._pose(newest), list(s.start_within)
         else:
-            start = self._base @ Pose.from_rotvec(newest.pose[:3], newest.pose[3:])
-            allowed = list(s.start_within)
-        metres, radians = start.distance(target.pose)
+            elapsed = max(now - last[1], 1 / s.command_hz)
+            before, allowed = last[0], [speed * elapsed for speed in s.max_speed]
+        metres, radians = before.distance(target.pose)
         if metres > allowed[0] or radians > allowed[1]:
             raise self._error(
                 f"a jump of {metres:.4f} m and {radians:.4f} rad, more than {allowed[0]:.4f} and {allowed[1]:.4f}; "
-                + ("targets must be smooth" if self._last is not None else "start where the arm is")
+                + ("start where the arm is" if start else "targets must be smooth")
             )
         pose = self._base.inverse() @ target.pose
         opening = self._gripper.move(target.gripper) if self._gripper is not None else 0.0
+        numbers = [*pose.position.tolist(), *pose.rotvec.tolist()]
         sent = time.monotonic()
-        if self._servo is None or not self._servo.send(
-            do="servo", pose=[*map(float, pose.position), *map(float, pose.rotvec)], stamp=sent
-        ):
-            self._halt("the servo process ended")
-            raise self._error(f"the servo process ended: {self._servo.last_words if self._servo else ''}")
+        self._send(do="servo", pose=numbers, start=start, stamp=sent)
         self._last = (target.pose, sent)
         return Sent(Target(target.pose, opening), at, sent)
 
+    def _send(self, **message: object) -> None:
+        """To the servo process, unless a stop came before."""
+        with self._sending:
+            why = self._halted
+            servo = self._servo
+            if why is None and (servo is None or not servo.send(**message)):
+                why = "the servo process ended"
+        if why is not None:
+            raise self._error(f"{why}; it takes commands again after recover()")
+
     def _halt(self, why: str) -> None:
-        if self._halted is None:
-            self._halted = why
-        self._last = None
-        servo = self._servo
-        if servo is not None:
-            servo.send(do="stop")
+        with self._sending:
+            if self._halted is None or why == _STOPPED:
+                self._halted = why
+            servo = self._servo
+            if servo is not None:
+                servo.send(do="stop")
 
     def stop(self) -> None:
-        self._halt("stopped")
+        self._halt(_STOPPED)
         if self._gripper is not None:
             self._gripper.hold()
 
     def recover(self) -> None:
-        if not self.connected:
+        if not self._opened:
             raise self._error("not connected")
+        servo, self._servo = self._servo, None
+        if servo is not None:
+            servo.kill()
+        self._unlock()
         self._shut(gently=False)
         try:
-            self._unlock()
             self._open()
-            if self._gripper is not None:
-                try:
-                    self._gripper.read()
-                except RobotError:
-                    self._gripper.disconnect()
-                    self._gripper.connect()
         except RobotError:
-            self.disconnect()
+            self._shut(gently=False)
             raise
+        if self._gripper is not None:
+            try:
+                self._gripper.read()
+            except RobotError:  # lost too
+                self._gripper.disconnect()
+                self._gripper.connect()
 
     def _unlock(self) -> None:
         """Ends the program, so that nothing resumes by itself, then unlocks a protective stop."""
@@ -367,10 +330,7 @@ class URRobot(Robot):
             raise self._error(f"speed: expected 0 to {f.joint_velocity.min():.2f} rad/s, got {speed}")
         away = float(np.abs(goal - self._require().joints).max())
         self._last = None
-        if self._servo is None or not self._servo.send(
-            do="movej", joints=goal.tolist(), speed=speed, acceleration=s.joint_acceleration
-        ):
-            raise self._error("the servo process ended")
+        self._send(do="movej", joints=goal.tolist(), speed=speed, acceleration=s.joint_acceleration)
         end = time.monotonic() + 2 * (away / speed + speed / s.joint_acceleration) + 3
         while True:
             time.sleep(0.005)

@@ -53,6 +53,13 @@ class ServoProcess:
         return self._process.poll() is None
 
     @property
+    def trouble(self) -> str | None:
+        """Why it does not follow any more, if so."""
+        if not self.alive:
+            return f"the servo process ended: {self.last_words}"
+        return next((f"{event['why']}" for event in list(self.events) if event["event"] == "refused"), None)
+
+    @property
     def last_words(self) -> str:
         """What ur_rtde printed last."""
         return " | ".join(self._words)

@@ -28,7 +28,8 @@ _LAST_WORD = 1.0
 class _Inbox:
     """What the other process wants: the newest target, and requests in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self.changed = threading.Condition()
         self.target: dict[str, Any] | None = None
         self.requests: list[dict[str, Any]] = []
@@ -40,6 +41,9 @@ class _Inbox:
             message = json.loads(line)
             with self.changed:
                 if message["do"] == "servo":
+                    waiting = self.target
+                    if waiting is not None and message["stamp"] - waiting["stamp"] < self.patience / 2:
+                        message["start"] = message["start"] or waiting["start"]  # it was to be the first
                     self.target = message
                 else:
                     if message["do"] == "stop":
@@ -77,6 +81,16 @@ class _Servo:
             stopped = self._control.servoStop(self._settings["deceleration"])
             self.say(event="stopped", why=why, ok=bool(stopped), at=time.monotonic())
 
+    def _servo(self, target: dict[str, Any]) -> None:
+        if not self._servoing and not target["start"]:
+            self.say(event="refused", why="the arm was stopped before, since targets came too late")
+            return
+        pose, gain, lookahead = target["pose"], self._settings["gain"], self._settings["lookahead"]
+        if self._control.servoL(pose, 0.0, 0.0, self._period, lookahead, gain):
+            self._servoing, self._heard = True, target["stamp"]
+        else:
+            self.say(event="refused", why="the controller did not take a target")
+
     def _serve(self, request: dict[str, Any]) -> bool:
         name = request["do"]
         if name == "stop":
@@ -105,11 +119,7 @@ class _Servo:
             now = time.monotonic()
             # one that waited while a call took long is no command any more
             if target is not None and now - target["stamp"] < patience / 2:
-                pose, gain, lookahead = target["pose"], self._settings["gain"], self._settings["lookahead"]
-                if self._control.servoL(pose, 0.0, 0.0, self._period, lookahead, gain):
-                    self._servoing, self._heard = True, target["stamp"]
-                else:
-                    self.say(event="refused", why="servoL")
+                self._servo(target)
             elif self._servoing and now - self._heard > patience:
                 self._stop(f"no command for {patience} s")
             elif not requests:
@@ -139,7 +149,7 @@ def main() -> None:
         out.write(json.dumps({"event": "failed", "why": str(error)}) + "\n")
         out.flush()
         os._exit(1)
-    servo, inbox = _Servo(settings, control, out), _Inbox()
+    servo, inbox = _Servo(settings, control, out), _Inbox(settings["command_timeout"])
     threading.Thread(target=inbox.read, args=(sys.stdin,), daemon=True).start()
     servo.say(event="ready")
     servo.run(inbox)

@@ -1,0 +1,63 @@
+"""One fake UR controller for all tests of a process, since its start takes seconds; and moves to test with."""
+
+import atexit
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+from real_robot.contract import RobotError
+from real_robot.drivers.ur import URRobot
+from real_robot.fakes.ur_controller import FakeUR
+from real_robot.poses import Pose
+from real_robot.types import Target
+
+PERIOD = 1 / 125
+# a busy machine may let a process wait for a tenth of a second
+PATIENT = {"max_state_age": 0.3, "watchdog_hz": 1.0, "command_timeout": 0.3}
+
+
+@cache
+def _started() -> FakeUR:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    fake = FakeUR(f"127.0.{os.getpid() % 250 + 1}.{worker + 1}", unlock_after=0.3)
+    fake.__enter__()
+    atexit.register(fake.__exit__, None, None, None)
+    return fake
+
+
+def fresh_fake() -> FakeUR:
+    """The fake as after switching on, without clients."""
+    fake = _started()
+    fake.drop()
+    fake.reset()
+    fake.settings(unlock_after=0.3, paused=True)
+    return fake
+
+
+@contextmanager
+def connected(fake: FakeUR, **settings: object) -> Iterator[URRobot]:
+    robot = URRobot(**{"address": fake.address, **PATIENT, **settings})
+    robot.connect()
+    try:
+        yield robot
+    finally:
+        robot.disconnect()
+
+
+def follow(
+    robot: URRobot, seconds: float, velocity: float = 0.1, until: Callable[[], bool] = lambda: False
+) -> RobotError | None:
+    """Command a straight line upwards at `velocity` m/s; the error that ended it, or None."""
+    start, begin = robot.observe().pose, time.monotonic()
+    while (passed := time.monotonic() - begin) < seconds and not until():
+        target = Pose(start.position + np.array([0, 0, velocity * passed]), start.rotation)
+        try:
+            robot.command(Target(target, 0.04), time.monotonic() + 0.1)
+        except RobotError as error:
+            return error
+        time.sleep(PERIOD)
+    return None
