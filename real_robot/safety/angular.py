@@ -1,0 +1,96 @@
+"""Motion on SO(3) in exponential coordinates: R(t) = R0 exp(phi(t)), and what bounds on phi mean for the body.
+
+With K the cross product with phi, the body rate is w = Jr(phi) phi', Jr = I - c1 K + c2 K^2, c1 = (1 - cos a) / a^2,
+c2 = (a - sin a) / a^3 and a = |phi| (right Jacobian; Chirikjian 2012, "Stochastic Models, Information Theory, and Lie
+Groups 2", section 10.6). |Jr x| <= |x|, so |w| <= |phi'|. Deriving once and twice, where phi' x phi' = 0 removes the
+leading terms,
+
+    |w'|  <= |phi''| + V^2 (a / 6 + a^2 / 12)
+    |w''| <= |phi'''| + V A / 2 + 4 a V A / 6 + a V^3 / 6 + a^2 V A / 2
+
+for |phi'| <= V, |phi''| <= A and small a. In the axes of the base the acceleration has the same length; the jerk there,
+R (w'' + w x w'), has V A / 2 of the opposite sign at a = 0, hence the same bound up to a V A.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from real_robot.types import Array
+
+__all__ = ["body_motion", "inner_rates", "stopping_angle"]
+
+_SPREAD = math.sqrt(3)  # a bound on each axis that keeps the length
+
+
+def _coefficients(angle: float) -> tuple[float, float, float, float]:
+    """c1, c2, and their derivatives by the angle divided by it."""
+    s = angle * angle
+    if angle < 0.2:
+        return (
+            1 / 2 - s / 24 + s * s / 720 - s**3 / 40320,
+            1 / 6 - s / 120 + s * s / 5040 - s**3 / 362880,
+            -1 / 12 + s / 180 - s * s / 6720,
+            -1 / 60 + s / 1260 - s * s / 60480,
+        )
+    sine, cosine = math.sin(angle), math.cos(angle)
+    return (
+        (1 - cosine) / s,
+        (angle - sine) / (s * angle),
+        (angle * sine - 2 * (1 - cosine)) / (s * s),
+        (3 * sine - 2 * angle - angle * cosine) / (s * s * angle),
+    )
+
+
+def _cross(a: Array, b: Array) -> Array:
+    # np.cross takes twenty times as long for one pair
+    ax, ay, az = a
+    bx, by, bz = b
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
+def body_motion(phi: Array, rate: Array, acceleration: Array) -> tuple[Array, Array]:
+    """Body rate and its derivative (3,) each, of phi (3,) and its two derivatives."""
+    c1, c2, d1, d2 = _coefficients(math.sqrt(float(phi @ phi)))
+    first = _cross(phi, rate)
+    second = _cross(phi, first)
+    along = float(phi @ rate)
+    turned = _cross(phi, acceleration)
+    spin = rate - c1 * first + c2 * second
+    change = (
+        acceleration
+        - c1 * turned
+        + c2 * _cross(phi, turned)
+        + along * (d2 * second - d1 * first)
+        + c2 * _cross(rate, first)
+    )
+    return spin, change
+
+
+def stopping_angle(velocity: float, acceleration: float, jerk: float) -> float:
+    """How far one axis still goes, at most, from its full velocity and acceleration to rest (also for metres)."""
+    # the acceleration is brought to 0 first, then a ramp down; the speed meanwhile is at most `velocity`
+    ramp = velocity / acceleration + acceleration / jerk
+    return velocity * (acceleration / jerk + ramp / 2)
+
+
+def inner_rates(velocity: float, acceleration: float, jerk: float) -> tuple[float, float, float]:
+    """The bounds for each coordinate of phi that keep the body's motion within the given lengths.
+
+    Raises ValueError when the jerk is so low that turning about a changing axis uses it up.
+    """
+    v, a = 0.999 * velocity, 0.99 * acceleration
+    for _ in range(8):  # the stopping angle depends on what is solved for
+        angle = _SPREAD * stopping_angle(v / _SPREAD, a / _SPREAD, max(jerk / 4, 1e-9) / _SPREAD)
+        a = 0.99 * acceleration - v * v * (angle / 6 + angle * angle / 12)
+        if a <= 0.2 * acceleration:
+            break
+    inner = 0.98 * jerk - v * a * (1 / 2 + 5 * angle / 3 + angle * angle / 2) - angle * v**3 / 6
+    if a <= 0.2 * acceleration or inner < jerk / 4:
+        raise ValueError(
+            f"safety.angular: velocity {velocity}, acceleration {acceleration} and jerk {jerk} do not go together: "
+            "turning about a changing axis alone uses up the last; raise angular.jerk or lower the others"
+        )
+    return v / _SPREAD, a / _SPREAD, inner / _SPREAD
