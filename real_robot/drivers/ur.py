@@ -22,31 +22,36 @@ from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.drivers.robotiq import Robotiq
 from real_robot.drivers.ur_process import ServoProcess
 from real_robot.drivers.ur_receive import Measurement, Receiver
-from real_robot.drivers.ur_settings import GripperSettings, URSettings
-from real_robot.kinematics import load_arm
+from real_robot.drivers.ur_settings import URSettings
+from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target, finite
 
-__all__ = ["GripperSettings", "URRobot", "URSettings"]
+__all__ = ["URRobot"]
 
 _STOPPED = "stopped"
+_AT_REST = 0.01
+"""rad/s"""
 _INSTALL = "the UR driver needs ur-rtde: pip install 'equidiff[ur]'"
 
 
 class URRobot(Robot):
-    """`URRobot(address="192.168.1.10")`; the keyword arguments are those of `URSettings`."""
+    """`URRobot(URSettings("192.168.1.10"))`.
 
-    def __init__(self, **settings: Any) -> None:
-        if isinstance(settings.get("gripper"), dict):
-            settings["gripper"] = GripperSettings(**settings["gripper"])
-        self.settings = s = URSettings(**settings)
-        self._base = Pose.from_rotvec([0, 0, 0], [0, 0, s.base_turn])
-        chain = load_arm(s.arm)
+    `stop` holds as long as commands keep coming: it takes them again when the arm is at rest and none came for
+    `command_timeout`. Everything else that went wrong holds until `recover`.
+    """
+
+    def __init__(self, settings: URSettings) -> None:
+        self.settings = s = settings
+        self._base = self.maker_base
+        chain = self.arm
         grip = s.gripper
         self._features = RobotFeatures(
             name=s.name, arm=s.arm, joint_low=chain.joint_low, joint_high=chain.joint_high,
             joint_velocity=chain.joint_velocity,
             gripper=(0.0, grip.stroke if grip else 0.0), command_hz=s.command_hz, has_wrench=True, base_yaw=s.base_yaw,
+            base_position=(float(s.base_position[0]), float(s.base_position[1]), float(s.base_position[2])),
         )  # fmt: skip
         self._gripper: Robotiq | None = None
         if grip is not None:
@@ -64,9 +69,26 @@ class URRobot(Robot):
         self._servo: ServoProcess | None = None
         self._opened = False
         self._halted: str | None = None
+        self._asked = 0.0
+        """When a command was last refused because of a stop."""
         self._last: tuple[Pose, float] | None = None
         self._sending = threading.Lock()
         """Held while a message goes out, so that none follows a stop."""
+
+    @property
+    def maker_base(self) -> Pose:
+        """The controller's base frame seen from the base frame of the poses."""
+        return Pose.from_rotvec([0, 0, 0], [0, 0, self.settings.base_turn])
+
+    @property
+    def tool(self) -> Pose:
+        """Seen from the flange."""
+        return Pose.from_rotvec(self.settings.tcp[:3], self.settings.tcp[3:])
+
+    @property
+    def arm(self) -> Arm:
+        """Kinematics up to the tool, in the base frame of the poses."""
+        return load_arm(self.settings.arm, self.tool, self.maker_base)
 
     # -- connection
 
@@ -168,8 +190,8 @@ class URRobot(Robot):
         turn = self._base.rotation
         wrench = np.array(newest.wrench)
         mode = newest.mode
-        if mode is RobotMode.READY and self._refusal() is not None:
-            mode = RobotMode.IDLE if self._halted == _STOPPED else RobotMode.FAULT
+        if mode is RobotMode.READY and self._refusal() not in (None, _STOPPED):
+            mode = RobotMode.FAULT
         return RobotState(
             stamp=newest.stamp,
             joints=np.array(newest.joints),
@@ -194,25 +216,38 @@ class URRobot(Robot):
         receiver, servo = self._receiver, self._servo
         if receiver is None:
             return "not connected"
-        if self._halted is not None:
-            return self._halted
         if receiver.trouble is not None:
             return receiver.trouble
-        return "not recovered" if servo is None else servo.trouble
+        if servo is None:
+            return "not recovered"
+        return servo.trouble or self._halted
 
     def _require(self) -> Measurement:
         """The newest measurement, on which it may be moved; else halt and raise."""
-        why = self._refusal()
         newest = self._newest()
+        self._end_of_stop(newest)
+        why = self._refusal()
         age = time.monotonic() - newest.stamp
         if why is None and age > self.settings.max_state_age:
             why = f"the newest measurement is {age:.3f} s old, more than {self.settings.max_state_age} s"
         if why is None and newest.mode is not RobotMode.READY:
             why = f"the controller reports {newest.mode.value}"
+        if why == _STOPPED:
+            raise self._error(f"stopped; it takes commands again after {self.settings.command_timeout} s without any")
         if why is not None:
             self._halt(why)
             raise self._error(f"{why}; it takes commands again after recover()")
         return newest
+
+    def _end_of_stop(self, newest: Measurement) -> None:
+        """A stop ends with a silence, so that nobody who goes on commanding overrules it."""
+        with self._sending:
+            if self._halted != _STOPPED:
+                return
+            now, asked = time.monotonic(), self._asked
+            self._asked = now
+            if now - asked > self.settings.command_timeout and np.abs(newest.velocities).max() < _AT_REST:
+                self._halted = None
 
     # -- motion
 
@@ -257,7 +292,8 @@ class URRobot(Robot):
 
     def _halt(self, why: str) -> None:
         with self._sending:
-            if self._halted is None or why == _STOPPED:
+            self._last, self._asked = None, time.monotonic()
+            if self._halted is None:
                 self._halted = why
             servo = self._servo
             if servo is not None:

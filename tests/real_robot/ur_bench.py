@@ -11,6 +11,7 @@ import numpy as np
 
 from real_robot.contract import RobotError
 from real_robot.drivers.ur import URRobot
+from real_robot.drivers.ur_settings import URSettings
 from real_robot.fakes.ur_controller import FakeUR
 from real_robot.poses import Pose
 from real_robot.types import Target
@@ -38,9 +39,13 @@ def fresh_fake() -> FakeUR:
     return fake
 
 
+def settings_for(fake: FakeUR, **settings: object) -> URSettings:
+    return URSettings.from_config({"address": fake.address, **PATIENT, **settings})
+
+
 @contextmanager
 def connected(fake: FakeUR, **settings: object) -> Iterator[URRobot]:
-    robot = URRobot(**{"address": fake.address, **PATIENT, **settings})
+    robot = URRobot(settings_for(fake, **settings))
     robot.connect()
     try:
         yield robot
