@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,11 +70,12 @@ class DemoWriter:
         actions_abs: ArrayLike | None = None,
         obs: Mapping[str, ArrayLike] | None = None,
         model_file: str = "",
+        attrs: Mapping[str, Any] | None = None,
     ) -> None:
         """Store the episode of `seed`: states (T, S), actions (T, 7), actions_abs (T, 7), obs {key: (T, *shape)}.
 
         Demonstrations that were not made here may have no states, and only one kind of actions. Whole numbers
-        (pictures, grids) are compressed.
+        (pictures, grids) are compressed. attrs: further attributes of the episode (numbers, words).
         """
         given = {"states": states, "actions": actions, "actions_abs": actions_abs}
         arrays = {name: value for name, value in given.items() if value is not None}
@@ -95,6 +96,7 @@ class DemoWriter:
             write_json(self._note, self._settings)
         with whole_file(self._parts / f"{seed}.hdf5") as file:
             demo = file.create_group("demo")
+            demo.attrs.update(attrs or {})
             for name, value in values.items():
                 if value.dtype.kind in "ui" and value.ndim > 2:  # one step to a chunk, so that a step is read alone
                     chunks = (1, *value.shape[1:])
@@ -105,11 +107,24 @@ class DemoWriter:
             demo.attrs["model_file"] = model_file
             demo.attrs["seed"] = seed
 
-    def finish(self, valid_fraction: float = 0.0, facts: Mapping[str, Any] | None = None) -> Path:
+    def drop(self, seed: int) -> None:
+        """Leave out an episode: one that is in the finished file stays there until the next `finish`."""
+        if seed not in self.seeds_done:
+            raise DataError(f"{self.path}: no episode of seed {seed} to drop")
+        self._finished.pop(seed, None)
+        (self._parts / f"{seed}.hdf5").unlink(missing_ok=True)
+
+    def finish(
+        self,
+        valid_fraction: float = 0.0,
+        facts: Mapping[str, Any] | None = None,
+        edit: Callable[[h5py.File], None] | None = None,
+    ) -> Path:
         """Join all episodes, in the order of their seeds, to `path` and return it.
 
         valid_fraction: share of the episodes, the last ones, that mask/valid names; the others are in mask/train.
         facts: what to note about how they were made (JSON), as the attribute "generation"; None keeps what is there.
+        edit: called with the joined file, open for writing, before it takes the place of the old one.
         """
         if not 0 <= valid_fraction < 1:
             raise DataError(f"DemoWriter.finish: expected 0 <= valid_fraction < 1, got {valid_fraction}")
@@ -120,11 +135,18 @@ class DemoWriter:
         used = [self.path, *self._parts.glob("*.hdf5")]
         need_room(self.path.parent, sum(file.stat().st_size for file in used if file.exists()))
         with put_whole(self.path) as temporary:
-            self._join(temporary, seeds, valid_fraction, note)
+            self._join(temporary, seeds, valid_fraction, note, edit)
         shutil.rmtree(self._parts, ignore_errors=True)
         return self.path
 
-    def _join(self, path: Path, seeds: list[int], valid_fraction: float, note: str | None) -> None:
+    def _join(
+        self,
+        path: Path,
+        seeds: list[int],
+        valid_fraction: float,
+        note: str | None,
+        edit: Callable[[h5py.File], None] | None,
+    ) -> None:
         with h5py.File(path, "w") as out:
             data = out.create_group("data")
             old = h5py.File(self.path, "r") if self._finished else None
@@ -154,6 +176,8 @@ class DemoWriter:
             data.attrs["settings"] = json.dumps(self._settings)
             if note is not None:
                 data.attrs["generation"] = note
+            if edit is not None:
+                edit(out)
             out.flush()  # an error on closing would be lost
 
     def _read_finished(self) -> dict[int, str]:
