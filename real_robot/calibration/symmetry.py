@@ -1,0 +1,155 @@
+"""The symmetry axis: vertical, and through the workspace centre, or the policy turns scenes that do not turn so.
+
+An SO(2)-equivariant policy takes a scene turned about the world's z axis through the workspace centre for the same
+scene. On the arm that axis is the base's z, through where `BaseInWorld` puts the centre. If it is tilted by t against
+gravity, what stands at a distance r from it comes to stand up to 2 r sin(t) higher or lower as the scene is turned; if
+it is off by d, a scene turned by a comes out displaced by 2 d sin(a / 2), up to 2 d.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from real_robot.calibration.board import CalibrationError
+from real_robot.calibration.result import BaseInWorld
+from real_robot.poses import Pose
+from real_robot.types import Array, finite
+
+__all__ = [
+    "SymmetryAxis",
+    "SymmetryAxisError",
+    "check_symmetry_axis",
+    "up_from_board",
+    "up_from_gravity",
+    "up_from_level",
+]
+
+
+class SymmetryAxisError(CalibrationError):
+    """An axis too far from the vertical, or from the workspace centre; the message says what that costs and the fix."""
+
+
+@dataclass(frozen=True)
+class SymmetryAxis:
+    """Errors of the axis. tilt: of the base's z against gravity, radians; towards: angle in the base's x, y plane, from
+    x, of the side that is too low. yaw, radians, and centre, metres: of the base's yaw as it is set, and of the place
+    of the workspace centre, against what was measured; None if the world frame was not measured. tilt_error,
+    yaw_error, centre_error: one standard error of each. source: of the vertical.
+    """
+
+    tilt: float
+    towards: float
+    source: str
+    tilt_error: float = 0.0
+    yaw: float | None = None
+    centre: float | None = None
+    yaw_error: float = 0.0
+    centre_error: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON tree."""
+        return asdict(self)
+
+    def sentences(self, reach: float) -> str:
+        """In words, for a workspace of radius `reach` metres."""
+        text = (
+            f"base z is tilted by {_deg(self.tilt)} +- {_deg(self.tilt_error)} degrees (by {self.source}), lowest "
+            f"towards {math.degrees(self.towards):.0f} degrees from x: at {reach:.2f} m from the centre heights change "
+            f"by {2000 * reach * math.sin(self.tilt):.1f} mm when the scene is turned"
+        )
+        if self.centre is not None and self.yaw is not None:
+            text += (
+                f"; the workspace centre is off by {1000 * self.centre:.1f} +- {1000 * self.centre_error:.1f} mm: a "
+                f"scene turned by half a turn is displaced by {2000 * self.centre:.1f} mm; the yaw is off by "
+                f"{_deg(self.yaw)} +- {_deg(self.yaw_error)} degrees"
+            )
+        return text
+
+
+def up_from_gravity(gravity: ArrayLike, camera: Pose) -> Array:
+    """Unit vector up (3,) in the base's frame, from the direction of gravity (3,) along the axes of a camera, as
+    `real_robot.drivers.realsense.read_gravity` gives it, whose pose in the base's frame is `camera`."""
+    down = finite("gravity", gravity, (3,))
+    length = float(np.linalg.norm(down))
+    if length < 1e-6:
+        raise CalibrationError(f"axis.gravity: expected a direction, got {down.tolist()}")
+    return -(camera.rotation @ down) / length
+
+
+def up_from_level(along_x: float, along_y: float) -> Array:
+    """Unit vector up (3,) in the base's frame, from a level laid along the base's x and y axes, radians: positive where
+    the far end is higher."""
+    x, y = math.sin(along_x), math.sin(along_y)
+    if x * x + y * y > 0.99:
+        raise CalibrationError(f"axis.level: expected two small angles, got {along_x} and {along_y} rad")
+    return np.array([x, y, math.sqrt(1 - x * x - y * y)])
+
+
+def up_from_board(board: Pose) -> Array:
+    """Unit vector up (3,) in the base's frame, from a board that lies face up on a levelled table: against its z."""
+    return -np.array(board.rotation[:, 2])
+
+
+def check_symmetry_axis(
+    up: ArrayLike,
+    source: str,
+    *,
+    base: BaseInWorld,
+    measured: Pose | None = None,
+    centre: tuple[float, float] = (0.0, 0.0),
+    height: float = 0.0,
+    reach: float = 0.3,
+    tilt_error: float = 0.0,
+    yaw_error: float = 0.0,
+    centre_error: float = 0.0,
+    max_tilt: float = math.radians(1.0),
+    max_centre: float = 0.01,
+    max_yaw: float = math.radians(3.0),
+) -> SymmetryAxis:
+    """Errors of the axis; SymmetryAxisError if one may be above its bound.
+
+    up (3,): the vertical in the base's frame, from `source`. base: as the loop will use it; measured: pose of the base
+    in the world, from a board laid at a known place of the workspace, or None. centre: Spec.workspace.centre, (x, y) in
+    the world; height: of the work above the world's z = 0; reach: radius of the workspace, all metres. *_error: one
+    standard error of each quantity; a bound is exceeded when the error plus two of them is above it.
+    """
+    upward = finite("up", up, (3,))
+    upward = upward / np.linalg.norm(upward)
+    tilt = math.atan2(float(np.hypot(upward[0], upward[1])), float(upward[2]))
+    towards = math.atan2(-float(upward[1]), -float(upward[0]))
+    yaw = offset = None
+    if measured is not None:
+        turn = base.pose.rotation.T @ measured.rotation
+        yaw = abs(math.atan2(turn[1, 0], turn[0, 0]))
+        point = np.array([*centre, height])
+        apart = base.pose.inverse() @ Pose(point, np.eye(3)), measured.inverse() @ Pose(point, np.eye(3))
+        offset = float(np.hypot(*(apart[0].position - apart[1].position)[:2]))
+    axis = SymmetryAxis(tilt, towards, source, tilt_error, yaw, offset, yaw_error, centre_error)
+    refused = []
+    if not tilt + 2 * tilt_error <= max_tilt:
+        refused.append(
+            f"the tilt is above {_deg(max_tilt)} degrees: scenes that the policy takes for the same lie at other "
+            "heights and slopes, grasps miss by as much. Level the base (shim the low side), or measure more exactly"
+        )
+    if offset is not None and not offset + 2 * centre_error <= max_centre:
+        refused.append(
+            f"the workspace centre is off by more than {1000 * max_centre:.0f} mm: turned scenes come out displaced by "
+            "up to twice that. Set base.position as measured, or move the workspace"
+        )
+    if yaw is not None and not yaw + 2 * yaw_error <= max_yaw:
+        refused.append(
+            f"the yaw is off by more than {_deg(max_yaw)} degrees: an equivariant policy does not mind, but bounds, "
+            "boxes of the gate and every plain policy are turned by it. Set base.yaw as measured"
+        )
+    if refused:
+        raise SymmetryAxisError(f"symmetry axis refused: {axis.sentences(reach)}. " + "; ".join(refused))
+    return axis
+
+
+def _deg(radians: float) -> str:
+    return f"{math.degrees(radians):.2f}"
