@@ -81,13 +81,14 @@ class FastPhysics:
         euler = model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
         return bool(controller.impedance_mode == "fixed" and controller.uncoupling and not interpolated and euler)
 
-    def advance(self, action: np.ndarray) -> None:
+    def advance(self, action: np.ndarray, substeps: int | None = None) -> None:
+        """substeps: of model_timestep each; None: those of a control step."""
         model, data, controller, robot = self.model, self.data, self.controller, self.robot
         action = np.asarray(action, dtype=np.float64)
         arm, grip = action[: controller.control_dim], action[controller.control_dim :]
         position, rotation = data.site_xpos[self.site], data.site_xmat[self.site].reshape(3, 3)
         rest, kp, kd = (_array(value) for value in (controller.initial_joint, controller.kp, controller.kd))
-        for substep in range(self.substeps):
+        for substep in range(self.substeps if substeps is None else substeps):
             mujoco.mj_step1(model, data)
             if substep == 0:
                 controller.ee_pos, controller.ee_ori_mat = position.copy(), rotation.copy()
