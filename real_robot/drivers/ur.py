@@ -197,16 +197,17 @@ class URRobot(Robot):
             joints=np.array(newest.joints),
             velocities=np.array(newest.velocities),
             pose=self._pose(newest),
-            gripper=self._opening(),
+            gripper=self._opening(newest),
             mode=mode,
             wrench=np.concatenate([turn @ wrench[:3], turn @ wrench[3:]]),
         )
 
-    def _opening(self) -> float:
+    def _opening(self, newest: Measurement) -> float:
+        """At about the time of a measurement of the arm."""
         if self._gripper is None:
             return 0.0
         opening, stamp = self._gripper.read()
-        age = time.monotonic() - stamp
+        age = newest.stamp - stamp  # a controller that is frozen leaves both as old
         if age > self.settings.max_gripper_age:
             raise self._error(f"the gripper said nothing for {age:.2f} s; look at its cable and at the URCap")
         return opening
@@ -258,7 +259,7 @@ class URRobot(Robot):
         if not -s.command_timeout <= at - now <= 1.0:
             raise self._error(f"a target for {at - now:+.3f} s from now: expected -{s.command_timeout} to 1 s")
         newest = self._require()
-        self._opening()
+        self._opening(newest)
         last = self._last
         start = last is None or now - last[1] > 0.8 * s.command_timeout
         if last is None or start:
