@@ -7,7 +7,8 @@ import time
 import numpy as np
 import torch
 
-from equidiff.policy import Policy
+from equidiff.guidance import Overlap, soft_mask
+from equidiff.policy import DiffusionPolicy, Policy
 from equidiff.spec import Spec
 from real_robot.planner import PlannerError
 from real_robot.types import Plan, PlanRequest
@@ -45,7 +46,7 @@ def check_request(spec: Spec, request: PlanRequest) -> None:
 
 
 def run_policy(policy: Policy, request: PlanRequest, generator: torch.Generator | None = None) -> Plan:
-    """The policy's answer to a request.
+    """The policy's answer to a request; with `previous`, a diffusion policy is guided to agree with it.
 
     generator (of the CPU): where the noise comes from. Raises SpecError for an observation that does not fit, and
     PlannerError for actions that are not finite or not of the spec's shape.
@@ -53,7 +54,12 @@ def run_policy(policy: Policy, request: PlanRequest, generator: torch.Generator 
     start = time.perf_counter()
     spec = policy.spec
     obs = {key: torch.tensor(request.observation[key])[None] for key in spec.observation.keys}
-    chunk = policy.act(obs, generator=None if generator is None else [generator])
+    noise = None if generator is None else [generator]
+    overlap = _overlap(spec, request)
+    if overlap is not None and isinstance(policy, DiffusionPolicy):
+        chunk = policy.act(obs, generator=noise, overlap=overlap)
+    else:
+        chunk = policy.act(obs, generator=noise)
     # the first prediction belongs to the first observation of the history, a plan starts at the last one
     actions = chunk.predicted[0, spec.horizon.obs - 1 :].to("cpu", torch.float64).numpy()
     if actions.shape != plan_shape(spec):
@@ -61,6 +67,20 @@ def run_policy(policy: Policy, request: PlanRequest, generator: torch.Generator 
     if not np.isfinite(actions).all():
         raise PlannerError(f"the policy gave actions that are not finite, first in row {_first_bad(actions)}")
     return Plan(request.number, request.stamp, actions, time.perf_counter() - start)
+
+
+def _overlap(spec: Spec, request: PlanRequest) -> Overlap | None:
+    """The chunk under way in the rows of the new one: its first action belongs to the last observation."""
+    if request.previous is None:
+        return None
+    steps, first = spec.horizon.predict, spec.horizon.obs - 1
+    known = min(len(request.previous), steps - first)
+    if known == 0:
+        return None
+    # rows that are not known have weight 0, but must be actions for the fields to read
+    rows = np.clip(np.arange(steps) - first, 0, known - 1)
+    weights = soft_mask(steps, first, min(request.frozen, known), known)
+    return Overlap(torch.from_numpy(request.previous[rows])[None], weights)
 
 
 def warm_up(policy: Policy) -> float:

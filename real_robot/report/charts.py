@@ -63,16 +63,27 @@ def timeline(
 
 
 def lines(
-    title: str, y_label: str, x: Mapping[str, Array], y: Mapping[str, Array], scale: float = 1.0, log_y: bool = False
+    title: str,
+    y_label: str,
+    x: Mapping[str, Array],
+    y: Mapping[str, Array],
+    scale: float = 1.0,
+    from_zero: bool = False,
 ) -> str:
-    """A chart of {label: values} over {label: seconds}; values times `scale`. Gaps (NaN) break a line."""
+    """A chart of {label: values} over {label: seconds}; values times `scale`. Gaps (NaN) break a line.
+
+    from_zero: the axis starts at 0 unless there are values below it.
+    """
     drawn = []
     for i, (label, values) in enumerate(y.items()):
-        pieces = _pieces(x[label], values * scale)
-        for j, (t, v) in enumerate(pieces):
+        for j, (t, v) in enumerate(_pieces(x[label], values * scale)):
             points = tuple(zip(t.tolist(), v.tolist(), strict=True))
             drawn.append(Curve(label if j == 0 else "", points, palette(i)))
-    return curves(drawn, title=title, x_label="seconds", y_label=y_label, log_y=log_y)
+    shown = [v for line in drawn for _, v in line.points]
+    y_range = None
+    if from_zero and shown and max(shown) > 0:
+        y_range = (min(0.0, *shown), 1.05 * max(shown))
+    return curves(drawn, title=title, x_label="seconds", y_label=y_label, y_range=y_range)
 
 
 def thinned(t: Array, values: Array, most: int = 1200) -> tuple[Array, Array]:

@@ -52,8 +52,8 @@ class Frames:
 class Plans:
     """One row for each request.
 
-    number, steps, late (n,): counts; observed, requested, received, computed_in (n,): seconds, the last two NaN where
-    no answer came; dropped (n,): whether the whole plan was.
+    number, steps, late (n,): counts; observed, requested, received, computed_in (n,): seconds, NaN where a record has
+    null, as for an answer that never came; dropped (n,): whether the whole plan was.
     """
 
     number: NDArray[np.int64]
@@ -242,7 +242,7 @@ def _plans(rows: Sequence[_Row]) -> Plans:
     return Plans(
         number=counts("number"),
         observed=seconds("observed"),
-        requested=seconds("requested"),
+        requested=seconds("requested", null=True),
         received=seconds("received", null=True),  # of a request that was never answered
         computed_in=seconds("computed_in", null=True),
         steps=counts("steps"),

@@ -20,7 +20,6 @@ from real_robot.report.summary import stages, tracking_error
 __all__ = ["render"]
 
 _EMBED_LIMIT = 12_000_000  # bytes of video; beyond it the page refers to the file beside it
-_STYLE = ".two{display:grid;grid-template-columns:1fr 1fr;gap:0 1em}@media(max-width:700px){.two{display:block}}"
 
 
 def render(run: Run, summary: Mapping[str, Any], video: Path | None = None) -> str:
@@ -48,7 +47,7 @@ def render(run: Run, summary: Mapping[str, Any], video: Path | None = None) -> s
         "<h2>Settings</h2>",
         f"<pre>{escape(json.dumps(dict(run.start), indent=1, ensure_ascii=False))}</pre>",
     ]
-    return document(f"Run on {robot} · equidiff", body, _STYLE)
+    return document(f"Run on {robot} · equidiff", body)
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -109,7 +108,7 @@ def _latency_charts(run: Run) -> list[str]:
     for title, names in groups.items():
         if any(len(found[name].at) for name in names):
             at = {name: found[name].at - run.first for name in names}
-            parts.append(lines(title, "milliseconds", at, {name: found[name].seconds for name in names}, 1000.0))
+            parts.append(lines(title, "milliseconds", at, {name: found[name].seconds for name in names}, 1000.0, True))
     for name in ("round trip of a plan", "tick lateness"):
         seconds = found[name].seconds
         if np.isfinite(seconds).sum() > 1:
@@ -165,12 +164,14 @@ def _tracking_charts(run: Run) -> list[str]:
     fingers = {"measured": ticks.gripper[:, 0], "sent": ticks.gripper[:, 1]}
     parts.append(lines("Gripper", "opening, millimetres", x, fingers, 1000.0))
     metres, radians = tracking_error(ticks)
-    parts.append(lines("Tracking error", "millimetres", {"position": t}, {"position": metres}, 1000.0))
-    parts.append(lines("Tracking error", "degrees", {"orientation": t}, {"orientation": radians}, 180 / np.pi))
+    parts.append(lines("Tracking error", "position, millimetres", {"position": t}, {"position": metres}, 1000.0, True))
+    parts.append(
+        lines("Tracking error", "orientation, degrees", {"orientation": t}, {"orientation": radians}, 180 / np.pi, True)
+    )
     if np.isfinite(ticks.wrench).any():
         force = {name: ticks.wrench[:, i] for i, name in enumerate(("x", "y", "z"))}
-        parts.append(lines("Force at the tool", "newtons", dict.fromkeys(force, t), force))
-    return ['<div class="two">', *(card(part) for part in parts), "</div>"]
+        parts.append(lines("Force at the tool", "force, newtons", dict.fromkeys(force, t), force))
+    return [card(part) for part in parts]
 
 
 def _path(run: Run) -> list[str]:

@@ -173,6 +173,39 @@ def test_the_generator_decides_the_plan() -> None:
     assert np.abs(a - c).max() > 1e-3
 
 
+class Normal(torch.nn.Module):
+    """The exact denoiser of actions that are standard normal after normalising: of x, the share `spread` is noise."""
+
+    def __init__(self, signal_squared: torch.Tensor) -> None:
+        super().__init__()
+        self.spread = (1 - signal_squared).sqrt()
+
+    def forward(self, noisy: torch.Tensor, step: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return self.spread[step][:, None, None] * noisy
+
+
+def test_a_plan_agrees_with_the_chunk_under_way() -> None:
+    """Guided: the frozen rows come near the previous actions, in the right rows, and later ones less and less."""
+    net = policy()
+    net.diffusion.inference_steps = 10
+    net.denoiser = Normal(net.diffusion.scheduler.alphas_cumprod)
+    free = run_policy(net, request(), torch.Generator().manual_seed(0)).actions
+    previous = np.linspace(-1, 1, 16).reshape(4, 4)
+    asked = request(previous=previous, frozen=2)
+    steered = run_policy(net, asked, torch.Generator().manual_seed(0)).actions
+    before, after = (np.abs(plan[:2] - previous[:2]).max() for plan in (free, steered))
+    assert after < 0.1 * before
+    shifted = np.abs(steered[1:3] - previous[:2]).max()
+    assert after < 0.2 * shifted
+    nothing = run_policy(net, request(previous=np.zeros((0, 4))), torch.Generator().manual_seed(0)).actions
+    np.testing.assert_array_equal(nothing, free)
+
+
+def test_more_previous_actions_than_the_plan_has_rows() -> None:
+    asked = request(previous=np.zeros((6, 4)), frozen=6)
+    assert run_policy(policy(), asked).actions.shape == (5, 4)
+
+
 def test_warms_up_on_zeros() -> None:
     toy = Scripted()
     assert warm_up(toy) >= 0
