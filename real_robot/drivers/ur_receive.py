@@ -124,7 +124,8 @@ class Receiver:
     def _run(self) -> None:
         last, at_least = 0.0, 0.0
         late_since: float | None = None
-        while not self._close.wait(_POLL):
+        while not self._close.is_set():
+            time.sleep(_POLL)
             if not self._receive.isConnected():
                 self._blame("the connection was lost")
                 return

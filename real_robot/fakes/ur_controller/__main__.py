@@ -49,6 +49,10 @@ def _requests(controller: Controller, servers: Servers) -> dict[str, Callable[..
         with controller.lock:
             return [entry for entry in controller.history if entry[0] >= since]
 
+    def servo_times(since: float) -> list[Any]:
+        with controller.lock:
+            return [entry for entry in controller.servo_times if entry[0] >= since]
+
     def reset() -> None:
         servers.refusing = False
         controller.reset()
@@ -72,6 +76,7 @@ def _requests(controller: Controller, servers: Servers) -> dict[str, Callable[..
     return {
         "status": status,
         "history": history,
+        "servo_times": servo_times,
         "reset": reset,
         "delay": delay,
         "refuse": refuse,

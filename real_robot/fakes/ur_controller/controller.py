@@ -14,7 +14,7 @@ import numpy as np
 from real_robot.fakes.ur_controller.arm import CYCLE, Arm, Motion
 from real_robot.fakes.ur_controller.gripper import Gripper
 from real_robot.fakes.ur_controller.rtde import Value
-from real_robot.fakes.ur_controller.script import Script, ScriptError
+from real_robot.fakes.ur_controller.script import SERVO_L, Script, ScriptError
 from real_robot.types import Array
 
 __all__ = ["Controller", "Settings"]
@@ -64,6 +64,7 @@ class Controller:
             self.messages: deque[str] = deque(maxlen=50)
             self.history: deque[tuple[float, list[float], list[float]]] = deque(maxlen=60000)
             self.time = 1000.0
+            self.servo_times: deque[tuple[float, float]] = deque(maxlen=60000)
             self.counts = {"uploads": 0, "commands": 0, "watchdog_stops": 0}
             self._heard = self.time
             self._stopped_at = 0.0
@@ -122,6 +123,8 @@ class Controller:
         with self.lock:
             self.inputs.update(values)
             self.counts["commands"] += 1
+            if SERVO_L in values.values() and "input_double_register_2" in values:
+                self.servo_times.append((time.monotonic(), float(values["input_double_register_2"])))  # type: ignore[arg-type]
             if any(name.startswith("input_int_register_") for name in values):
                 self._heard = self.time
 

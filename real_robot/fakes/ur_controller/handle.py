@@ -102,6 +102,10 @@ class FakeUR:
         stamps, tool, joints = zip(*entries, strict=True)
         return Track(np.array(stamps), np.array(tool), np.array(joints))
 
+    def servo_times(self, since: float = 0.0) -> Array:
+        """(n, 2): when each servo target arrived, and its height in the UR base frame."""
+        return np.array(self._do("servo_times", since=since), np.float64).reshape(-1, 2)
+
     def reset(self) -> None:
         """As after switching on."""
         self._do("reset")

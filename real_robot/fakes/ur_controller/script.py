@@ -18,7 +18,7 @@ from real_robot.types import Array
 if TYPE_CHECKING:
     from real_robot.fakes.ur_controller.controller import Controller
 
-__all__ = ["REALTIME", "Script", "ScriptError", "pose_numbers"]
+__all__ = ["REALTIME", "SERVO_L", "Script", "ScriptError", "pose_numbers"]
 
 READY, DONE = 1, 2
 SERVO_J, SERVO_L, SPEED_J, SPEED_L, STEP_TIME, STOP_SCRIPT = 11, 24, 9, 10, 26, 255
