@@ -76,8 +76,8 @@ def _guarded(main: Callable[[DictConfig], int | None], config: DictConfig) -> in
 
 
 def _ours(error: BaseException) -> bool:
-    """Errors whose message is meant for the user: those defined by equidiff."""
-    return any(kind.__module__.partition(".")[0] == "equidiff" for kind in type(error).__mro__)
+    """Errors whose message is meant for the user: those defined here."""
+    return any(kind.__module__.partition(".")[0] in ("equidiff", "real_robot") for kind in type(error).__mro__)
 
 
 def _fail(message: str) -> NoReturn:

@@ -10,7 +10,6 @@ Keys: run_dir, out (default: run_dir), rerun.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -22,23 +21,12 @@ from real_robot.records import RecordError
 
 def main(config: DictConfig) -> int:
     """Write the report; the exit code."""
-    from equidiff.report.html import write_html
-    from real_robot.report.load import load_run
-    from real_robot.report.page import render
-    from real_robot.report.rerun_log import write_rerun
-    from real_robot.report.summary import summarise
+    from real_robot.report.write import write_report
 
     try:
-        run = load_run(Path(config.run_dir))
-        out = run.folder if config.out is None else Path(config.out)
-        summary = summarise(run)
-        found = run.folder / "video.mp4"
-        video = found if found.is_file() else None
-        write_html(out / "report.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-        page = write_html(out / "report.html", render(run, summary, video))
-        print(page)
-        if config.rerun:
-            print(write_rerun(run, out / "report.rrd", video))
+        out = None if config.out is None else Path(config.out)
+        for path in write_report(Path(config.run_dir), out, bool(config.rerun))[1:]:
+            print(path)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

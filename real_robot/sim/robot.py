@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 
+from real_robot.clock import Clock
 from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose
@@ -62,6 +63,15 @@ class SimRobot(Robot):
             base_yaw=float(np.arctan2(base.rotation[1, 0], base.rotation[0, 0])),
             base_position=(float(base.position[0]), float(base.position[1]), float(base.position[2])),
         )
+
+    @property
+    def clock(self) -> Clock:
+        """Of the run: that of the world."""
+        return self._world.clock
+
+    @property
+    def world(self) -> SimWorld:
+        return self._world
 
     @property
     def arm(self) -> Arm:

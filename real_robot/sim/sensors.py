@@ -38,7 +38,7 @@ class SimSensor(Sensor):
         self.unplugged = self.frozen = False
         self._coming: deque[tuple[float, float, dict[str, NDArray[Any]]]] = deque()
         self._kept: deque[tuple[float, dict[str, NDArray[Any]]]] = deque(maxlen=64)
-        self._keys = tuple(look())
+        self._keys = tuple(world.in_thread(look))
         self._number = 0
         self.listener: Callable[[str, int, float], None] | None = None
         """Hears name, number and time of capture of each measurement that arrives."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from real_robot.types import Array
 
 __all__ = ["SimWorld"]
 
+_T = TypeVar("_T")
 _GRIPPERS = {"panda": (0.0, 0.08), "ur5e": (0.0, 0.085)}
 _ROBOTS = {"panda": "Panda", "ur5e": "UR5e"}
 
@@ -28,7 +31,8 @@ class SimWorld:
     """Steps the physics up to the clock's time; the arm goes to the last goal it was given.
 
     arm: "panda", "ur5e". `advance` is called by whoever owns time: a ManualClock's listeners, or the thread that
-    `start` begins, for a clock that runs by itself. Everything else may be called from any thread.
+    `start` begins, for a clock that runs by itself. Everything else may be called from any thread; what draws is done
+    in that thread, because a drawing context belongs to one.
     """
 
     def __init__(
@@ -55,12 +59,16 @@ class SimWorld:
         self._goal: tuple[Pose, float] | None = None
         self._thread: threading.Thread | None = None
         self._quit = threading.Event()
-        self.reset(0)
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._reset(0)
 
     # -- episodes ----------------------------------------------------------------------------------
 
     def reset(self, seed: int) -> None:
         """Begin the episode of that seed, as a rollout of the simulator does; the arm stands."""
+        self.in_thread(lambda: self._reset(seed))
+
+    def _reset(self, seed: int) -> None:
         with self.lock:
             self.env.reset(seed=seed)
             physics = self.env.physics
@@ -102,16 +110,31 @@ class SimWorld:
 
     def _run(self, period: float) -> None:
         while not self._quit.is_set():
+            while not self._work.empty():
+                future, work = self._work.get()
+                try:
+                    future.set_result(work())
+                except BaseException as error:  # noqa: BLE001 - raised again where it was asked for
+                    future.set_exception(error)
             now = self.clock.now()
             self.advance(now)
             self.clock.sleep_until(now + period)
 
+    def in_thread(self, work: Callable[[], _T]) -> _T:
+        """The result of `work`, done in the thread that `start` began, if it did."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread() or not thread.is_alive():
+            return work()
+        future: Future[_T] = Future()
+        self._work.put((future, work))
+        return future.result(timeout=60)
+
     def close(self) -> None:
         """End the thread and the simulator."""
+        self.in_thread(self.env.close)
         self._quit.set()
         if self._thread is not None:
             self._thread.join(5)
-        self.env.close()
 
     # -- the arm -----------------------------------------------------------------------------------
 
@@ -169,6 +192,9 @@ class SimWorld:
 
     def look(self) -> Mapping[str, Any]:
         """Observations of all cameras at this moment."""
+        return self.in_thread(self._look)
+
+    def _look(self) -> Mapping[str, Any]:
         with self.lock:
             sight = self.env._sight
             if sight is None:
@@ -178,7 +204,11 @@ class SimWorld:
 
     def picture(self, width: int = 256, height: int = 256) -> Any:
         """(height, width, 3) of the task's camera, for people."""
+        return self.in_thread(lambda: self._picture(width, height))
+
+    def _picture(self, width: int, height: int) -> Any:
         with self.lock:
+            self._kinematics()
             return self.env.render_frame(self.env.task.camera, width, height)
 
     def _kinematics(self) -> None:

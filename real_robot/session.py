@@ -1,0 +1,232 @@
+"""`Session`: the parts of a deployment, kept from episode to episode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from equidiff.checkpoint import inspect_checkpoint, load_policy
+from equidiff.perception import PerceptionSettings
+from equidiff.spec import Spec
+from real_robot.build import (
+    BuildError,
+    build_cameras,
+    build_gate,
+    build_robot,
+    calibration_files,
+    clock_of,
+    plain,
+)
+from real_robot.clock import ManualClock
+from real_robot.contract import Robot
+from real_robot.loop.faults import Fault
+from real_robot.loop.history import StateHistory
+from real_robot.loop.observer import Observer
+from real_robot.loop.runner import Runner, RunResult
+from real_robot.loop.schedule import ChunkScheduler, ScheduleSettings
+from real_robot.loop.sensors import CameraSensor, RobotSensor, Sensor
+from real_robot.loop.settings import RunSettings
+from real_robot.operator.contract import OperatorInput
+from real_robot.operator.scripted import Moment, ScriptedOperator
+from real_robot.planner import Planner
+from real_robot.planners import ProcessPlanner, RemotePlanner
+from real_robot.records import RecordWriter
+from real_robot.report.write import write_report
+from real_robot.safety import SafetyLimits
+from real_robot.server.access import read_token
+from real_robot.teleop.world import World
+from real_robot.video import VideoRecorder
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Opens everything of `config` on `stack`. Raises DeviceError, PlannerError, BuildError or LimitsError."""
+
+    def __init__(self, config: DictConfig, stack: ExitStack) -> None:
+        self._config, self._stack = config, stack
+        self._limits = SafetyLimits.from_config(plain(config.safety))
+        self._settings = RunSettings(**plain(config.run))
+        self._schedule = ScheduleSettings(**plain(config.schedule))
+        self._manifest = inspect_checkpoint(config.checkpoint)
+        self._simulated = config.robot.driver == "sim"
+        operator = self._operator()
+        self._robot = self._make_robot()
+        self._clock = clock_of(self._robot)
+        self._planner = self._make_planner()
+        self._robot = stack.enter_context(self._robot)
+        self._history = StateHistory()
+        self._world = World.of(self._robot.features)
+        self._picture: Callable[[], NDArray[np.uint8]] | None = None
+        self._sensors = self._make_sensors(self._planner.spec)
+        self._observer = Observer(self._planner.spec, self._sensors)
+        self._gate = build_gate(self._limits, self._robot)
+        self._operator_input = stack.enter_context(operator)
+
+    def episode(self, number: int, folder: Path) -> RunResult:
+        """One run; its record, report and video are in `folder`."""
+        config = self._config
+        success: Callable[[], bool] | None = None
+        if self._simulated:
+            from real_robot.sim.robot import SimRobot
+
+            assert isinstance(self._robot, SimRobot)
+            world = self._robot.world
+            world.reset(int(config.seed) + number)
+            success = lambda: world.success
+        self._history.clear()
+        record = RecordWriter(folder)
+        record.write("start", self._clock.now(), self._about())
+        scheduler = ChunkScheduler(self._planner.spec, self._world, self._schedule)
+        runner = Runner(
+            self._robot, self._gate, self._planner, self._observer, scheduler, self._history,
+            self._operator_input, self._clock, self._settings, record,
+            home=None if config.home is None else np.array(list(config.home), np.float64),
+            home_speed=float(config.home_speed),
+            success=success,
+            recover=None if self._simulated or not sys.stdin.isatty() else _ask,
+        )  # fmt: skip
+        for sensor in self._sensors:
+            if hasattr(sensor, "listener"):
+                sensor.listener = runner.record_frame
+        with ExitStack() as stack:
+            if config.video and self._picture is not None:
+                stack.enter_context(VideoRecorder(folder / "video.mp4", self._picture, self._clock))
+            result = runner.run()
+        record.close()
+        write_report(folder)
+        return result
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _operator(self) -> OperatorInput:
+        if self._config.get("operator") is not None:
+            operator: OperatorInput = instantiate(self._config.operator)
+            return operator
+        if not self._simulated:
+            raise BuildError(
+                "operator: is not set; an arm moves only while somebody holds a dead-man switch: operator=keyboard, "
+                "spacemouse, gamepad or terminal"
+            )
+        return ScriptedOperator([Moment(0.0)])  # nobody is near it
+
+    def _make_robot(self) -> Robot:
+        if not self._simulated:
+            return build_robot(self._config.robot)
+        from equidiff.sim.seeing import sight_of
+        from equidiff.sim.task import Task
+        from real_robot.clock import MonotonicClock
+        from real_robot.sim.robot import SimRobot
+        from real_robot.sim.setting import make_world
+
+        node = plain(self._config.robot)
+        clock = ManualClock(step=0.002) if node["virtual"] else MonotonicClock.starting_now(float(node["rate"]))
+        task = Task.from_config(self._manifest["task"]) if "task" in self._manifest else None
+        spec = load_policy(self._config.checkpoint).spec
+        perception, renderer = sight_of(self._manifest.get("perception"), spec)
+        world = make_world(node, clock, task, perception, renderer)
+        self._stack.callback(world.close)
+        return SimRobot(world, float(node["command_hz"]), float(node["latency"]), float(node["jitter"]))
+
+    def _make_planner(self) -> Planner:
+        node = self._config.policy
+        if isinstance(self._clock, ManualClock):
+            from real_robot.sim.planner import DelayedPlanner
+
+            policy = load_policy(self._config.checkpoint, device=node.device)
+            return DelayedPlanner(policy, self._clock, float(node.delay), int(node.seed or 0))
+        planner: Planner
+        if node.server is not None:
+            planner = RemotePlanner(
+                str(node.server),
+                read_token(None if node.token_file is None else Path(node.token_file)),
+                timeout=float(node.timeout),
+                ca=None if node.ca is None else Path(node.ca),
+                insecure=bool(node.insecure),
+                expected=load_policy(self._config.checkpoint).spec,
+            )
+        else:
+            planner = ProcessPlanner(
+                self._config.checkpoint,
+                device=str(node.device),
+                timeout=float(node.timeout),
+                seed=node.seed,
+                threads=node.threads,
+            )
+        self._stack.callback(planner.close)
+        return planner
+
+    def _make_sensors(self, spec: Spec) -> list[Sensor]:
+        sensors: list[Sensor] = [RobotSensor(self._history, self._world)]
+        if self._simulated:
+            from real_robot.sim.robot import SimRobot
+            from real_robot.sim.sensors import cameras, tracker
+
+            assert isinstance(self._robot, SimRobot)
+            world, node = self._robot.world, self._config.robot
+            delays = float(node.sensor_latency), float(node.sensor_jitter)
+            poses = [key for key in spec.observation.keys if key.endswith(("_pos", "_quat"))]
+            if any(not key.startswith("robot0_") for key in poses):
+                sensors.append(tracker(world, float(node.sensor_hz), *delays))
+            if spec.observation.arrays:
+                sensors.append(cameras(world, float(node.camera_hz), *delays))
+            self._picture = world.picture
+            return sensors
+        if self._config.cameras:
+            sensors.append(self._cameras(spec))
+        return sensors
+
+    def _cameras(self, spec: Spec) -> Sensor:
+        from real_robot.calibration.live import Scene
+        from real_robot.calibration.result import load_calibration
+
+        about = self._manifest.get("perception")
+        if not about:
+            raise BuildError("the checkpoint does not say how its pictures are made; train it on a prepared file")
+        settings = PerceptionSettings.from_config(about["settings"], centre=spec.workspace.centre)
+        found = {name: load_calibration(path) for name, path in calibration_files(self._config.cameras).items()}
+        for name, calibration in found.items():
+            metres, radians = calibration.base.pose.distance(self._world.base)
+            if metres > 1e-3 or radians > 1e-3:
+                raise BuildError(
+                    f"camera {name!r} was calibrated with the base at {calibration.base}, the robot says yaw "
+                    f"{self._robot.features.base_yaw} and position {self._robot.features.base_position}; set "
+                    "robot.base_yaw and robot.base_position to what was calibrated"
+                )
+            if calibration.axis is None:
+                print(f"warning: the symmetry axis was not checked with camera {name!r} (docs/calibration.md)")
+        scene = Scene(settings, found)
+        cameras = build_cameras(self._config.cameras)
+        for camera in cameras.values():
+            self._stack.enter_context(camera)
+        first = next(iter(cameras.values()))
+        self._picture = lambda: first.latest().image
+        sources: dict[str, Any] = {name: cameras[name] for name in settings.used}
+        keys = tuple(settings.shapes)
+        return CameraSensor(keys, sources, scene.observe, self._history, scene.needs_tool)
+
+    def _about(self) -> dict[str, Any]:
+        features = self._robot.features
+        return {
+            "robot": features.name,
+            "checkpoint": str(self._config.checkpoint),
+            "control_hz": self._planner.spec.control_hz,
+            "command_hz": features.command_hz,
+            "settings": {name: plain(self._config[name]) for name in ("robot", "safety", "schedule", "run", "policy")},
+        }
+
+
+def _ask(fault: Fault) -> bool:
+    """The operator's explicit word, at the terminal; the arm stands meanwhile."""
+    try:
+        return input(f"stopped: {fault}\nCheck the arm. Recover and go on? [y/N] ").strip().lower() == "y"
+    except EOFError:
+        return False
