@@ -14,6 +14,9 @@ from real_robot.types import Array, finite
 __all__ = ["Arm", "KinematicsError"]
 
 
+_YZX, _ZXY, _EYE6 = np.array([1, 2, 0]), np.array([2, 0, 1]), np.eye(6)
+
+
 class KinematicsError(RuntimeError):
     """A pose that no joints near the given ones reach."""
 
@@ -47,6 +50,8 @@ class Arm:
         self._cosine[:, :2] = fixed[:, :2]
         self._sine[:, 0], self._sine[:, 1] = -fixed[:, 1], fixed[:, 0]
         self._rest[:, :2] = 0
+        # no joint's axis is further from the tool than all links together
+        self._length = max(1.0, float(np.linalg.norm(fixed[:, :3, 3], axis=-1).sum()))
         for array in (self._first, self._cosine, self._sine, self._rest, joint_low, joint_high, joint_velocity):
             array.setflags(write=False)
 
@@ -80,31 +85,39 @@ class Arm:
         """Matrices (..., 4, 4) of the tool, and Jacobians (..., 6, n): its velocity m/s, then its angular velocity
         rad/s, along the axes of the base, for each rad/s of a joint; joints (..., n)."""
         frames = self._frames(joints)
-        axis, arm = frames[:-1, ..., :3, 2], frames[-1, ..., :3, 3] - frames[:-1, ..., :3, 3]
+        tool = frames[-1]
+        last = frames.transpose(*range(1, frames.ndim), 0)  # (..., 4, 4, n + 1)
+        axis, arm = last[..., :3, 2, :-1], last[..., :3, 3, -1:] - last[..., :3, 3, :-1]
         jacobian = np.empty((*joints.shape[:-1], 6, self.dof))
-        for row, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):  # axis x arm
-            turned = axis[..., i] * arm[..., j] - axis[..., j] * arm[..., i]
-            jacobian[..., row, :] = np.moveaxis(turned, 0, -1)
-        jacobian[..., 3:, :] = np.moveaxis(axis, 0, -1)
-        return frames[-1], jacobian
+        # axis x arm
+        jacobian[..., :3, :] = axis[..., _YZX, :] * arm[..., _ZXY, :] - axis[..., _ZXY, :] * arm[..., _YZX, :]
+        jacobian[..., 3:, :] = axis
+        return tool, jacobian
 
     def step(
         self, joints: Array, target: Array, *, pull: Array | None = None, damping: float = 1e-3
-    ) -> tuple[Array, Array]:
-        """One step of damped least squares towards `target` (..., 4, 4): the new joints (..., n) and the error
-        (..., 6) that they had before it; the damping is metres and radians.
+    ) -> tuple[Array, Array, Array]:
+        """One step of damped least squares towards `target` (..., 4, 4): the new joints (..., n), the error (..., 6)
+        that they had before it, and what of it the damping leaves (..., 6); the damping is metres and radians.
 
         dq = z + J' (J J' + damping^2 I)^-1 (e - J z) (Wampler 1986; Nakamura and Hanafusa 1986), of which `pull`
         z (..., n) is what the joints shall do besides, as far as it leaves the tool alone.
         """
         frame, jacobian = self.forward_jacobian(joints)
         error = pose_error(frame, target)
-        transposed = np.swapaxes(jacobian, -1, -2)
+        transposed = jacobian.swapaxes(-1, -2)
         square = jacobian @ transposed
-        square[..., range(6), range(6)] += damping**2
+        square += damping**2 * _EYE6
         wanted = error[..., None] if pull is None else error[..., None] - jacobian @ pull[..., None]
-        moved = joints + (transposed @ np.linalg.solve(square, wanted))[..., 0]
-        return (moved if pull is None else moved + pull), error
+        solved = np.linalg.solve(square, wanted)
+        moved = joints + (transposed @ solved)[..., 0]
+        return (moved if pull is None else moved + pull), error, damping**2 * solved[..., 0]
+
+    def bend(self, change: Array) -> Array:
+        """(...): by how many metres or radians, at most, the tool is not where the Jacobian says after the joints
+        changed by `change` (..., n): half the second derivative, no entry of which is above the arm's length or 1."""
+        total = np.abs(change).sum(-1)
+        return np.asarray(0.5 * self._length * total * total)
 
     def inverse(self, pose: Pose, near: ArrayLike, *, tolerance: float = 1e-6, steps: int = 50) -> Array:
         """Joints (n,) that bring the tool to `pose`, in the same branch as `near` (n,), inside the joint limits.
@@ -114,7 +127,7 @@ class Arm:
         """
         joints, target = finite("near", near, (self.dof,)), pose.matrix
         for _ in range(steps):
-            moved, error = self.step(joints, target)
+            moved, error, _ = self.step(joints, target)
             if np.abs(error).max() < tolerance:
                 break
             change = moved - joints
@@ -136,15 +149,18 @@ class Arm:
 
 def pose_error(frame: Array, target: Array) -> Array:
     """(..., 6): metres and the rotation vector, along the base's axes, from `frame` (..., 4, 4) to `target`."""
-    turn = target[..., :3, :3] @ np.swapaxes(frame[..., :3, :3], -1, -2)
+    turn = target[..., :3, :3] @ frame[..., :3, :3].swapaxes(-1, -2)
     error = np.empty((*turn.shape[:-2], 6))
     error[..., :3] = target[..., :3, 3] - frame[..., :3, 3]
-    error[..., 3] = turn[..., 2, 1] - turn[..., 1, 2]
-    error[..., 4] = turn[..., 0, 2] - turn[..., 2, 0]
-    error[..., 5] = turn[..., 1, 0] - turn[..., 0, 1]
-    sine = np.sqrt((error[..., 3:] ** 2).sum(-1))
-    angle = np.arctan2(sine, turn[..., 0, 0] + turn[..., 1, 1] + turn[..., 2, 2] - 1)
+    twist = turn[..., _ZXY, _YZX] - turn[..., _YZX, _ZXY]  # 2 sin(angle) times the axis
+    square = (twist * twist).sum(-1)
+    cosine = turn[..., 0, 0] + turn[..., 1, 1] + turn[..., 2, 2] - 1  # twice
+    if square.max() < 4e-6 and cosine.min() > 0:
+        error[..., 3:] = (0.5 + square / 48)[..., None] * twist  # arcsine's series, exact to 1e-15
+        return error
+    sine = np.sqrt(square)
+    angle = np.arctan2(sine, cosine)
+    error[..., 3:] = twist * (angle / np.maximum(sine, 1e-300))[..., None]
     # half a turn away has no direction; the first axis is as good as another
-    error[..., 3:] *= (angle / np.maximum(sine, 1e-300))[..., None]
     error[..., 3] += np.where((sine < 1e-12) & (angle > 1), np.pi, 0)
     return error

@@ -13,6 +13,8 @@ from real_robot.types import Array, RobotMode, RobotState, Target
 
 __all__ = ["SafetyFault", "Wanted", "admit_state", "admit_target"]
 
+_EYE = np.eye(3)
+
 
 @dataclass(frozen=True)
 class SafetyFault:
@@ -31,25 +33,32 @@ class Wanted(NamedTuple):
 
 
 def _pose(pose: object) -> tuple[Array, Array] | None:
-    """Position and an exact rotation of what should be a Pose, whatever was done to it; None if it is none."""
+    """Position and rotation of what should be a Pose, whatever was done to it; None if it is none."""
     if not isinstance(pose, Pose):
         return None
-    position, rotation = _numbers(pose.position, (3,)), _numbers(pose.rotation, (3, 3))
-    if position is None or rotation is None or np.abs(position).max() > 1e3:
+    position, rotation = _numbers(pose.position, (3,), 1e3), _numbers(pose.rotation, (3, 3), 1.001)
+    if position is None or rotation is None:
         return None
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+    x, y, z = rotation.tolist()
+    volume = (
+        x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) + x[2] * (y[0] * z[1] - y[1] * z[0])
+    )
+    if volume < 0.9 or np.abs(rotation @ rotation.T - _EYE).max() > 1e-3:
         return None
-    for _ in range(3):  # Newton's way to the nearest rotation
-        rotation = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.T @ rotation))
     return position, rotation
 
 
-def _numbers(value: object, shape: tuple[int, ...]) -> Array | None:
+def _numbers(value: object, shape: tuple[int, ...], most: float = 1e9) -> Array | None:
+    """`value` as numbers of that shape, each at most `most` from 0, or None."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError):
         return None
-    return array if array.shape == shape and bool(np.isfinite(array).all()) else None
+    if array.shape != shape:
+        return None
+    flat = array.ravel().tolist()
+    # a comparison with NaN is false
+    return array if all(-most <= number <= most for number in flat) else None
 
 
 def admit_target(target: object) -> Wanted | None:
@@ -57,7 +66,12 @@ def admit_target(target: object) -> Wanted | None:
     if not isinstance(target, Target):
         return None
     pose, gripper = _pose(target.pose), _numbers(target.gripper, ())
-    return None if pose is None or gripper is None else Wanted(*pose, float(gripper))
+    if pose is None or gripper is None:
+        return None
+    position, rotation = pose
+    for _ in range(2):  # Newton's way to the nearest rotation
+        rotation = rotation @ (1.5 * _EYE - 0.5 * (rotation.T @ rotation))
+    return Wanted(position, rotation, float(gripper))
 
 
 def admit_state(state: object, now: float, limits: SafetyLimits, low: Array, high: Array) -> SafetyFault | None:

@@ -242,8 +242,8 @@ class SafetyGate:
     def _look(self, step: Motion, way: Way) -> Ahead | str:
         """Joints of the step and of samples of the way to rest, or the name of the limit that breaks."""
         count = min(_MOST_SAMPLES, math.ceil(way.duration / _SAMPLE))
-        times = np.linspace(0.0, way.duration, count + 1)
-        h = float(times[1]) if count else 0.0
+        h = way.duration / max(count, 1)
+        times = h * np.arange(count + 1)
         positions, rotations = way.samples(times)
         low, high = way.extent()
         broken = self._regions.path(
@@ -307,7 +307,8 @@ class SafetyGate:
 def _angle(first: Array, second: Array) -> float:
     """Radians between two rotations (3, 3)."""
     # |R1 - R2|_F = 2 sqrt(2) sin(angle / 2), exact for small angles where the trace is not
-    return 2 * math.asin(min(1.0, float(np.linalg.norm(np.asarray(first) - second)) / math.sqrt(8)))
+    apart = (first - second).ravel()
+    return 2 * math.asin(min(1.0, math.sqrt(float(apart @ apart) / 8)))
 
 
 def _joint_limits(limits: SafetyLimits, arm: Arm) -> JointLimits:

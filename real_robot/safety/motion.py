@@ -14,14 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import ruckig
 
-from real_robot.poses import exp_map, log_map
-from real_robot.safety.angular import body_motion, inner_rates
+from real_robot.safety.angular import body_motion, inner_rates, rotation_of, rotations_of, turn_between
 from real_robot.safety.limits import RateLimits
 from real_robot.types import Array
 
 __all__ = ["Motion", "Mover", "Way"]
 
-_ZEROS = [0.0] * 6
+_ZEROS, _SO3 = [0.0] * 6, 1.5 * np.eye(3)
 
 
 class Motion(NamedTuple):
@@ -54,16 +53,16 @@ class Way:
         if when >= self.duration:
             rate, change = np.zeros(6), np.zeros(6)
         spin, spin_change = body_motion(place[3:], rate[3:], change[3:])
-        rotation = self._rotation @ exp_map(place[3:])
+        rotation = self._rotation @ rotation_of(place[3:])
         # one Newton step back to an exact rotation, or rounding adds up over hours
-        rotation = rotation @ (1.5 * np.eye(3) - 0.5 * (rotation.T @ rotation))
+        rotation = rotation @ (_SO3 - 0.5 * (rotation.T @ rotation))
         return Motion(place[:3], rate[:3], change[:3], rotation, spin, spin_change)
 
     def samples(self, times: Array) -> tuple[Array, Array]:
         """Positions (k, 3) and rotations (k, 3, 3) at `times` (k,)."""
         at_time = self._trajectory.at_time
         places = np.array([at_time(t)[0] for t in times.tolist()]).reshape(-1, 6)
-        return places[:, :3], self._rotation @ _exp_maps(places[:, 3:])
+        return places[:, :3], self._rotation @ rotations_of(places[:, 3:])
 
     def extent(self) -> tuple[Array, Array]:
         """Lowest and highest position (3,) each on the whole path, between any samples too."""
@@ -115,7 +114,7 @@ class Mover:
     def towards(self, motion: Motion, position: Array, rotation: Array, share: float) -> Motion | None:
         """One dt further on the way to a pose, at no more than `share` of the velocity; None if there is no way."""
         go = self._go
-        turn = log_map(motion.rotation.T @ rotation)
+        turn = turn_between(motion.rotation, rotation)
         go.max_velocity = [share * v for v in self._velocity]
         go.target_position = [*position.tolist(), *turn.tolist()]
         way = self._solve(motion, go)
@@ -136,13 +135,3 @@ class Mover:
             return None
         good = result in (ruckig.Result.Working, ruckig.Result.Finished)
         return Way(motion, trajectory) if good else None
-
-
-def _exp_maps(vectors: Array) -> Array:
-    """(k, 3, 3) of rotation vectors (k, 3); see `exp_map`."""
-    angle = np.sqrt((vectors * vectors).sum(-1))
-    k = np.zeros((len(vectors), 3, 3))
-    k[:, 2, 1], k[:, 0, 2], k[:, 1, 0] = vectors.T
-    k[:, 1, 2], k[:, 2, 0], k[:, 0, 1] = -vectors.T
-    first, second = np.sinc(angle / np.pi), 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    return np.asarray(np.eye(3) + first[:, None, None] * k + second[:, None, None] * (k @ k))

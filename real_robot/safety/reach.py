@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from real_robot.kinematics import Arm, KinematicsError
-from real_robot.kinematics.arm import pose_error
 from real_robot.poses import Pose
 from real_robot.types import Array
 
 __all__ = ["Ahead", "JointLimits", "Reach"]
 
-_EXACT, _ROUGH = 1e-7, 1e-4
+_EXACT, _ROUGH, _DAMPING = 1e-7, 1e-4, 1e-4
 _LIMIT_SLACK = 2e-3  # rad, for what a joint does between two samples of the way to rest
 _SPEED_SLACK = 0.95  # likewise for its speed
 _STILL = 1e-6  # rad, rounding of a joint that stands
@@ -50,7 +49,6 @@ class Reach:
     def __init__(self, arm: Arm, limits: JointLimits, dt: float) -> None:
         self._arm, self.limits, self._dt = arm, limits, dt
         self.joints = np.zeros(arm.dof)
-        self._change = np.zeros(arm.dof)
         self._measured = self.joints
         self._ahead = Ahead(np.zeros(1), self.joints[None], 0.0)
         self._elapsed = 0.0
@@ -68,7 +66,7 @@ class Reach:
                 f"joint {number + 1} stands at {found[number]:.3f} rad, allowed are {self.limits.low[number]:.3f} to "
                 f"{self.limits.high[number]:.3f} (limits less joint_margin); move the arm there first"
             )
-        self.joints, self._change, self._measured = found, np.zeros(self._arm.dof), joints
+        self.joints, self._measured = found, joints
         self._ahead, self._elapsed = Ahead(np.zeros(1), found[None], 0.0), 0.0
         return None
 
@@ -77,10 +75,11 @@ class Reach:
         self._measured = joints
 
     def look(self, frames: Array, times: Array) -> Ahead | str:
-        """Joints for the next setpoint frames[0] and for samples (k, 4, 4) of the way to rest at `times` (k,) after
-        it, or the name of the limit that one of them breaks."""
+        """Joints for the next setpoint frames[0] and for evenly spaced samples (k, 4, 4) of the way to rest at
+        `times` (k,) after it, or the name of the limit that one of them breaks."""
         guess = self._ahead.at(self._elapsed + self._dt + times)
-        guess[0] = self.joints + self._change
+        # from where they are: their last change carried on would keep a redundant arm's self-motion going for ever
+        guess[0] = self.joints
         ahead = self._solve(frames, guess, times)
         if isinstance(ahead, str):
             return ahead
@@ -93,7 +92,7 @@ class Reach:
             return "joint_limit"
         if ahead.speed > _SPEED_SLACK:
             return "joint_velocity"
-        if len(found) > 1 and (np.abs(np.diff(found, axis=0)) > _SPEED_SLACK * speed * np.diff(times)[:, None]).any():
+        if len(found) > 1 and (np.abs(found[1:] - found[:-1]) > (_SPEED_SLACK * times[1]) * speed).any():
             return "joint_velocity"
         return ahead
 
@@ -111,7 +110,7 @@ class Reach:
 
     def accept(self, ahead: Ahead, *, new_way: bool) -> None:
         """The setpoint was sent. new_way: so was the way to rest from it looked at."""
-        self._change, self.joints = ahead.joints[0] - self.joints, ahead.joints[0]
+        self.joints = ahead.joints[0]
         if new_way:
             self._ahead, self._elapsed = ahead, 0.0
         else:
@@ -124,9 +123,11 @@ class Reach:
             pull = np.repeat(np.clip(self._measured - self.joints, -most, most)[None], len(guess), axis=0)
         joints = guess
         for _ in range(4):
-            joints, _ = self._arm.step(joints, frames, pull=pull, damping=1e-4)
-            pull = None
-            error = np.abs(pose_error(self._arm.forward(joints), frames)).max(-1)
+            moved, _, left = self._arm.step(joints, frames, pull=pull, damping=_DAMPING)
+            change = moved - joints
+            # what the damping leaves and what the Jacobian does not see bound the error without looking again
+            error = np.abs(left).max(-1) + self._arm.bend(change)
+            joints, pull = moved, None
             if error[0] < _EXACT and error.max() < _ROUGH:
                 used = np.abs(joints[0] - self.joints) / (self._dt * self.limits.speed)
                 return Ahead(times, joints, float(used.max()))

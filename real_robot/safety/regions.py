@@ -100,6 +100,8 @@ class Regions:
         length = float(np.sqrt(way @ way))
         if length < 1e-9 or not len(self._low):
             return position
+        if not self._touches(start[None], position[None], 20 * _SKIN):
+            return position
         still = np.abs(way) < 1e-15
         inverse = 1 / np.where(still, 1.0, way)
         first, last = (self._low - start) * inverse, (self._high - start) * inverse

@@ -107,7 +107,7 @@ def test_inverse_leaves_the_damping_behind_near_a_singularity() -> None:
 def test_step_pulls_only_where_the_tool_does_not_move() -> None:
     arm, joints = load_arm("panda", TOOL), HOMES["panda"]
     pull = np.array([2e-3, 0, 0, 0, 0, 0, 0])
-    moved, error = arm.step(joints, arm.forward(joints), pull=pull)
+    moved, error, _ = arm.step(joints, arm.forward(joints), pull=pull)
     assert np.abs(error).max() < 1e-12
     assert max(arm.pose(moved).distance(arm.pose(joints))) < 2e-5
     assert (moved - joints) @ pull > 1e-7
