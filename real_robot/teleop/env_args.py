@@ -37,6 +37,7 @@ def env_arguments(
                 "output_min": [-move] * 3 + [-turn] * 3,
             },
             "base_yaw": robot.base_yaw,
+            "base_position": list(robot.base_position),
             "gripper": list(robot.gripper),
             "cameras": {camera: dict(about) for camera, about in cameras.items()},
         },

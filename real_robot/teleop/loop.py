@@ -71,14 +71,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Tick:
-    """One turn of the loop at `now`: the measured state, what was wanted (the setpoint itself unless `active`), what
-    the gate made of it, and the operator."""
+    """One turn of the loop at `now`: the measured state; the target that was wanted, or where the arm was told to rest;
+    whether it was wanted (`active`), whether the arm is told to rest (`at_rest`), and the operator."""
 
     now: float
     state: RobotState
     target: Target
     active: bool
-    decision: Decision
+    at_rest: bool
     wish: OperatorState
 
 
@@ -107,7 +107,11 @@ class LoopSettings:
 
 
 class Loop:
-    """Moves only while the dead-man switch is held, and pressed anew after everything that made the arm stop."""
+    """Moves only while the dead-man switch is held, and pressed anew after everything that made the arm stop.
+
+    Before the first press, and after a turn that came so late that the driver stopped the arm by itself, nothing is
+    sent; the gate then starts anew from where the arm rests. After a release it brakes, and the setpoint is sent on.
+    """
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class Loop:
         self._robot, self._gate, self._operator, self._clock, self._source = robot, gate, operator, clock, source
         self._listeners, self._settings, self._say = tuple(listeners), settings or LoopSettings(), say
         self._dt = 1 / robot.features.command_hz
+        self._last: Decision | None = None  # None: nothing is sent
         self._anew = True  # the switch has to be seen released before it counts
         self._engaged = self._moved = False
         self._told = ""
@@ -131,62 +136,72 @@ class Loop:
         """Until the operator, the source or a listener ends it; the arm rests afterwards, whatever happens.
 
         Raises TeleopError for an arm that reports old measurements or takes no commands, DeviceError for one that is
-        lost, the gate's error for a start outside the limits.
+        lost, GateError for a start outside the limits.
         """
         try:
-            now = due = self._clock.now()
-            decision = self._gate.reset(self._observe(now), now)
+            due = self._clock.now()
             while True:
                 now = self._clock.now()
                 late, due = now - due, max(due + self._dt, now)
-                tick = self._tick(now, late, decision)
-                decision = tick.decision
+                tick = self._tick(now, late)
                 ends = [end for listener in self._listeners if (end := listener(tick)) is not None]
                 if tick.wish.stop:
                     return End.STOP
                 if ends:
                     return ends[0]
-                if self._engaged and self._source.finished and decision.at_rest:
+                if tick.active and self._source.finished and tick.at_rest:
                     return End.FINISHED
-                if self._moved and not tick.active and self._settings.release_ends and decision.at_rest:
+                if self._moved and not tick.active and self._settings.release_ends and tick.at_rest:
                     return End.RELEASED
                 self._clock.sleep_until(due)
         finally:
             self._robot.stop()
 
-    def _tick(self, now: float, late: float, before: Decision) -> Tick:
+    def _tick(self, now: float, late: float) -> Tick:
         state, wish = self._observe(now), self._operator.read(now)
-        if wish.stop:
+        if wish.stop or late > self._settings.stale:
             self._robot.stop()
-            return Tick(now, state, before.setpoint, False, before, wish)
-        before = self._engage(wish, late, before, state, now)
+            self._last, self._engaged = None, False
+            if not wish.stop:
+                self._note(f"the loop was {late:.2f} s late and the arm was stopped; press the dead-man switch anew")
+        if wish.stop:
+            return self._resting(now, state, wish)
+        self._engage(wish, late, state, now)
+        if self._last is None:
+            return self._resting(now, state, wish)
         target = None
         if self._engaged:
-            target = self._source.step(wish, before.setpoint, state.pose, self._dt)
-        decision = self._gate.next(target, state, now)
+            target = self._source.step(wish, self._last.setpoint, state.pose, self._dt)
+        self._last = decision = self._gate.next(target, state, now)
         self._robot.command(decision.setpoint, now + self._dt)
         self._tell(wish, decision)
         if decision.held:
             self._engaged = False
-        active = self._engaged and target is not None
-        return Tick(now, state, target if active and target else decision.setpoint, active, decision, wish)
+        if target is None or decision.held:
+            return Tick(now, state, decision.setpoint, False, decision.at_rest, wish)
+        return Tick(now, state, target, True, decision.at_rest, wish)
 
-    def _engage(self, wish: OperatorState, late: float, before: Decision, state: RobotState, now: float) -> Decision:
+    def _engage(self, wish: OperatorState, late: float, state: RobotState, now: float) -> None:
         """Take the operator's hand on or off."""
         if not wish.enabled or late > self._settings.stale:
             self._engaged = False
             self._anew = wish.enabled  # after a turn that late, as after a fault, the switch is pressed anew
-        elif self._anew or self._engaged:
-            pass
-        elif before.at_rest:
-            if before.held:
-                if np.abs(state.velocities).max() > _AT_REST:
-                    self._note("waits until the arm rests")
-                    return before
-                before = self._gate.reset(state, now)
-            self._source.engage(before.setpoint)
+            if self._last is None and wish.note:
+                self._note(wish.note)
+        elif not self._anew and not self._engaged and (self._last is None or self._last.at_rest):
+            if not self._rests(state):
+                self._note("waits until the arm rests")
+                return
+            self._last = self._gate.reset(state, now)
+            self._source.engage(self._last.setpoint)
             self._engaged = self._moved = True
-        return before
+
+    def _resting(self, now: float, state: RobotState, wish: OperatorState) -> Tick:
+        """A turn in which nothing is sent."""
+        return Tick(now, state, Target(state.pose, state.gripper), False, self._rests(state), wish)
+
+    def _rests(self, state: RobotState) -> bool:
+        return bool(np.abs(state.velocities).max() <= _AT_REST)
 
     def _observe(self, now: float) -> RobotState:
         state, name = self._robot.observe(), self._robot.features.name
@@ -201,8 +216,7 @@ class Loop:
 
     def _tell(self, wish: OperatorState, decision: Decision) -> None:
         if decision.fault is not None:
-            if self._engaged:
-                self._anew = True
+            self._anew |= self._engaged
             self._note(f"{decision.fault.name}: {decision.fault.detail}. Release the dead-man switch and press it anew")
         elif decision.held and self._engaged:
             self._anew = True

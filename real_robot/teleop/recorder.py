@@ -208,7 +208,7 @@ class Recorder:
         within = [tick for tick in before if tick.now >= t - 1e-9]
         if not within:
             raise RecordingError(f"the loop stood still for more than {self._dt:.3f} s; the episode is lost")
-        return before[-1].target, any(tick.active or not tick.decision.at_rest for tick in within)
+        return before[-1].target, any(tick.active or not tick.at_rest for tick in within)
 
     def _frame(self, name: str, camera: PictureHistory, t: float) -> CameraFrame:
         (frame,) = camera.history([t])

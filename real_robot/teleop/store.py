@@ -12,8 +12,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from equidiff.data import DemoWriter
-from equidiff.data.whole_file import need_room, put_whole
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.recorder import Demonstration
 
@@ -49,9 +47,12 @@ class EpisodeStore:
         self.path = path
         self._parts = path.parent / f".{path.name}.parts"
         self._valid_fraction = valid_fraction
+        from equidiff.data import DemoWriter  # loads PyTorch, which a list of episodes can do without
+
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._new_writer = DemoWriter
         self._settings = (dict(env_args), dict(attrs or {}))
-        self._writer = DemoWriter(path, *self._settings)
+        self._writer = self._new_writer(path, *self._settings)
 
     def add(self, demo: Demonstration, success: bool | None) -> int:
         """Store an episode and return its number. Raises RecordingError when the disk does not take it."""
@@ -74,6 +75,8 @@ class EpisodeStore:
 
     def relabel_last(self, success: bool | None) -> EpisodeInfo:
         """Give the last episode another label."""
+        from equidiff.data.whole_file import need_room, put_whole
+
         last = self._last()
         part = self._parts / f"{last.number}.hdf5"
         if part.exists():
@@ -100,6 +103,8 @@ class EpisodeStore:
         """Join what was recorded into the file; None when there is nothing. Raises RecordingError for a full disk."""
         if not self._writer.seeds_done:
             return None
+        if not any(self._parts.glob("*.hdf5")):  # nothing new
+            return self.path
         return self._finish({})
 
     def _finish(self, labels: Mapping[int, bool | None]) -> Path:
@@ -111,7 +116,7 @@ class EpisodeStore:
 
         try:
             path = self._writer.finish(edit=edit)
-            self._writer = DemoWriter(self.path, *self._settings)  # which reads anew what the file holds
+            self._writer = self._new_writer(self.path, *self._settings)  # which reads anew what the file holds
             return path
         except OSError as error:
             raise RecordingError(

@@ -12,18 +12,13 @@ from real_robot.clock import ManualClock
 from real_robot.contract import CameraError, CameraFeatures, Robot, RobotError, RobotFeatures
 from real_robot.operator import Moment, ScriptedOperator
 from real_robot.poses import Pose
-from real_robot.teleop import (
-    End,
-    EpisodeStore,
-    Loop,
-    Pictures,
-    Pilot,
-    PilotSettings,
-    Recorder,
-    RecorderSettings,
-    Session,
-    env_arguments,
-)
+from real_robot.teleop.env_args import env_arguments
+from real_robot.teleop.loop import End, Loop
+from real_robot.teleop.pictures import Pictures
+from real_robot.teleop.pilot import Pilot, PilotSettings
+from real_robot.teleop.recorder import Recorder, RecorderSettings
+from real_robot.teleop.session import Session
+from real_robot.teleop.store import EpisodeStore
 from real_robot.types import Array, CameraFrame, RobotMode, RobotState, Sent, Target
 
 START = Pose.from_rotvec([0.4, 0.1, 0.3], [np.pi, 0, 0])
@@ -147,7 +142,7 @@ class ToyCamera:
         number = min(round(stamp * self.fps), newest)
         image = np.zeros((*self.size, 3), np.uint8)
         image[..., 0], image[..., 1] = number % 256, np.arange(self.size[1])
-        return CameraFrame(number / self.fps, number, image, np.full(self.size, 5000, np.uint16))
+        return CameraFrame(number / self.fps, number, image, np.full(self.size, 5000 + number % 50, np.uint16))
 
 
 PUSH = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)

@@ -14,7 +14,9 @@ from equidiff.data.robomimic import DemoFile
 from real_robot.contract import CameraError
 from real_robot.operator import Moment
 from real_robot.poses import Pose, exp_map
-from real_robot.teleop import End, RecordingError, TeleopError, list_episodes, open_store
+from real_robot.teleop.errors import RecordingError, TeleopError
+from real_robot.teleop.loop import End
+from real_robot.teleop.store import list_episodes, open_store
 
 
 def two_episodes(path: Path, **settings: object) -> Rig:
