@@ -1,12 +1,12 @@
 """Move an arm by hand and record demonstrations that training reads as they are.
 
-    python -m real_robot.teleop robot=sim safety=sim output=demos.hdf5                  # keys of the terminal
-    python -m real_robot.teleop robot=ur5e safety=ur5e operator=spacemouse output=demos.hdf5 robot.address=192.168.1.10
-    python -m real_robot.teleop robot=ur5e safety=ur5e mode=replay episode=3 output=demos.hdf5  # the dead-man held
-    python -m real_robot.teleop mode=list output=demos.hdf5
-    python -m real_robot.teleop mode=relabel success=false output=demos.hdf5            # the last episode
-    python -m real_robot.teleop mode=delete output=demos.hdf5                           # the last episode
-    python -m real_robot.teleop mode=finish output=demos.hdf5                           # join what a killed run left
+    python -m real_robot.teleop output=demos.hdf5                            # a simulated arm, keys of the terminal
+    python -m real_robot.teleop output=demos.hdf5 robot=ur5e robot.address=192.168.1.10 operator=spacemouse
+    python -m real_robot.teleop output=demos.hdf5 robot=ur5e robot.address=192.168.1.10 mode=replay episode=3
+    python -m real_robot.teleop output=demos.hdf5 mode=list
+    python -m real_robot.teleop output=demos.hdf5 mode=relabel success=false               # the last episode
+    python -m real_robot.teleop output=demos.hdf5 mode=delete                              # the last episode
+    python -m real_robot.teleop output=demos.hdf5 mode=finish                    # join what a killed session left
 
 The arm moves only while the dead-man switch is held. An episode begins with the first motion after the switch was
 pressed; success, failure or discard ends it, end ends the session (docs/teleoperation.md: keys, devices, the file).
@@ -89,7 +89,7 @@ def _list(path: Path) -> None:
 
 
 def _plain(node: Any) -> dict[str, Any]:
-    plain: Any = OmegaConf.to_container(node, resolve=True)
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     return dict(plain or {})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from omegaconf import DictConfig
 
 from real_robot.clock import Clock
 from real_robot.contract import Robot
-from real_robot.teleop.errors import TeleopError
 from real_robot.teleop.loop import Gate
 from real_robot.teleop.recorder import PictureHistory
 
@@ -39,10 +37,7 @@ class Parts:
 
 
 def build_parts(config: DictConfig) -> Parts:
-    """Of the nodes robot, safety and cameras. Raises TeleopError when none is chosen."""
-    for node in ("robot", "safety"):
-        if config.get(node) is None:
-            raise TeleopError(f"{node} is not set; choose one: {node}=... (--help lists them)")
-    build = importlib.import_module("real_robot.build")
-    parts: Parts = build.build_parts(config)
-    return parts
+    """Of the nodes robot, safety and cameras. Raises BuildError or LimitsError that names a wrong key."""
+    from real_robot import build  # which knows this module too
+
+    return build.build_parts(config)
