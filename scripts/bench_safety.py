@@ -39,13 +39,15 @@ def main(name: str, ticks: int) -> None:
         nonlocal setpoint
         now = gate.dt * (k + 1)
         state = RobotState(now, gate.joints, np.zeros(arm.dof), setpoint.pose, 0.04)
-        setpoint = gate.next(target, state, now).setpoint
+        decision = gate.next(target, state, now)
+        assert not decision.held, decision
+        setpoint = decision.setpoint
 
     targets = [
         Target(
-            Pose(start.position + 0.1 * np.sin([0.004 * k, 0.005 * k, 0.003 * k]), start.rotation @ exp_map(turn)), 0.0
+            Pose(start.position + 0.1 * np.sin([0.0015 * k, 0.002 * k, 0.001 * k]), start.rotation @ exp_map(turn)), 0.0
         )
-        for k, turn in enumerate(0.4 * np.sin(np.outer(np.arange(ticks), [0.003, 0.004, 0.005])))
+        for k, turn in enumerate(0.4 * np.sin(np.outer(np.arange(ticks), [0.0015, 0.002, 0.001])))
     ]
     _report("gate, going about", _times(lambda k: tick(k, targets[k]), ticks))
     _report("gate, at its target", _times(lambda k: tick(ticks + k, targets[-1]), 1000)[500:])

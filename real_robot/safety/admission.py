@@ -51,11 +51,12 @@ def _pose(pose: object) -> tuple[Array, Array] | None:
 def _numbers(value: object, shape: tuple[int, ...], most: float = 1e9) -> Array | None:
     """`value` as numbers of that shape, each at most `most` from 0, or None."""
     try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError):
+        array = np.array(value)
+    except ValueError:  # lists of different lengths
         return None
-    if array.shape != shape:
+    if array.shape != shape or array.dtype.kind not in "fiu":  # complex numbers, texts and objects are none
         return None
+    array = array.astype(np.float64)
     flat = array.ravel().tolist()
     # a comparison with NaN is false
     return array if all(-most <= number <= most for number in flat) else None

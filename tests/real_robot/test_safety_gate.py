@@ -15,7 +15,7 @@ from mujoco_arms import bare_model
 
 from real_robot.kinematics import load_arm
 from real_robot.poses import Pose, exp_map
-from real_robot.safety import Box, GateError, RateLimits, SafetyGate
+from real_robot.safety import Bound, Box, GateError, RateLimits, SafetyGate
 from real_robot.safety.motion import Motion
 from real_robot.types import RobotMode, RobotState, Target
 
@@ -183,6 +183,9 @@ class Strange:
         (lambda start: forged(start, position=[1e300, 0, 0]), "unusable_target"),
         (lambda start: forged(start, position=[0, 0]), "unusable_target"),
         (lambda start: forged(start, position="abc"), "unusable_target"),
+        (lambda start: forged(start, position=[1j, 0, 0]), "unusable_target"),
+        (lambda start: forged(start, position=[10**400, 0, 0]), "unusable_target"),
+        (lambda start: forged(start, position=[True, False, True]), "unusable_target"),
         (lambda start: forged(start, rotation=np.full((3, 3), np.nan)), "unusable_target"),
         (lambda start: forged(start, rotation=np.zeros((3, 3))), "unusable_target"),
         (lambda start: forged(start, rotation=-np.eye(3)), "unusable_target"),
@@ -382,15 +385,16 @@ def test_nothing_gets_through(name: str, hz: float, script: list) -> None:  # ty
     out.check()
 
 
-def adversary(out: Recorder, seed: int, ticks: int) -> None:
-    """Corners, limits, other directions each tick, and a hold now and then."""
+def adversary(out: Recorder, seed: int, ticks: int, period: int = 150) -> set[str]:
+    """Corners, limits, other directions each tick, and a hold now and then; returns the limits that acted."""
+    acted: set[str] = set()
     rng, start = np.random.default_rng(seed), out.gate.arm.pose(out.gate.joints)
     box = out.gate.limits.box
     reach = (box.high - box.low) / 2
     target: Target | None = None
     mode = 0
     for tick in range(ticks):
-        if tick % 150 == 0:
+        if tick % period == 0:
             mode = int(rng.integers(6))
             corner = rng.choice([-1.0, 1.0], 3) * reach * rng.choice([0.9, 1.0, 1.05])
             turn = rng.choice([-0.6, 0.6], 3) * rng.choice([0.0, 0.7, 1.2])
@@ -406,25 +410,29 @@ def adversary(out: Recorder, seed: int, ticks: int) -> None:
             target = moved(start, 0.3 * corner, 0.65 * np.array([np.cos(tick / 40), np.sin(tick / 40), 0.3]))
         else:
             target = moved(out.gate.arm.pose(out.gate.joints), rng.normal(0, 0.02, 3), rng.normal(0, 0.1, 3))
-        if rng.random() < 0.002:
-            target = None
+        if rng.random() < 0.004:
+            target = None if rng.random() < 0.5 else moved(start, [1.0, 0, 0])
         decision = out.send(target)
         assert decision.fault is None
+        acted.update(decision.limits)
         if decision.held and decision.at_rest:
             out.restart()
     out.check()
+    return acted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARMS)
 def test_a_long_hostile_run(name: str) -> None:
-    out = Recorder(started(name))
-    adversary(out, 1, 10_000)
-    assert (np.ptp(out.positions, axis=0) > 0.12).all()  # it did go about
+    out = Recorder(started(name, step_jump=Bound(0.6, 2.9)))
+    acted = adversary(out, 1, 10_000, period=400)
+    # it did go about, and into every limit that is near
+    assert (np.ptp(out.positions, axis=0) > 0.12).all()
+    assert {"box", "keep_out", "cone", "step_jump", "hold", "gripper_range", "gripper_speed"} <= acted
 
 
 def test_a_short_hostile_run() -> None:
-    adversary(Recorder(started("ur5e")), 2, 900)
+    adversary(Recorder(started("ur5e", step_jump=Bound(0.6, 2.9))), 2, 900)
 
 
 # -- the checks themselves can fail
@@ -512,7 +520,7 @@ def test_rates_that_run_over_numbers_are_caught() -> None:
 def test_joints_by_mujoco_are_where_the_setpoints_are(name: str, body: str) -> None:
     mujoco, model = bare_model(name.split("_")[0])
     data = mujoco.MjData(model)
-    out = Recorder(started(name))
+    out = Recorder(started(name, step_jump=Bound(0.6, 2.9)))
     adversary(out, 3, 600)
     base, hand = (mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, which) for which in (body, "right_hand"))
     half_turn = Pose.from_rotvec([0, 0, 0], [0, 0, np.pi if name.startswith("ur5e") else 0.0])
