@@ -176,9 +176,10 @@ def test_the_arm_stays_within_the_distance_it_was_confirmed_for() -> None:
 
 
 @pytest.mark.sim
+@pytest.mark.slow
 def test_the_ur_driver_on_the_fake_controller() -> None:
     fake = fresh_fake()
-    settings = CheckSettings(max_age=0.3, patience=5.0)
+    settings = CheckSettings(max_age=0.5, patience=5.0)
     report = check_robot(URRobot(settings_for(fake, command_timeout=0.2)), lambda question: True, settings)
     assert report.passed, str(report)
 

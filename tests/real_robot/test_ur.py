@@ -27,7 +27,7 @@ from real_robot.types import RobotMode, Target
 
 pytestmark = pytest.mark.sim
 SPEED = 0.1
-# what the driver allows itself (0.3 s on a busy machine), the way of braking, and what a busy machine may add
+# what the driver allows itself here (0.5 s), the way of braking, and what a busy machine may add
 STOPS_WITHIN = 1.5
 
 
@@ -105,7 +105,7 @@ def test_state_is_fresh_in_the_base_frame_of_the_model(robot: URRobot, fake: Fak
     fake.push([1, 2, 3, 4, 5, 6])
     time.sleep(0.1)
     state, truth = robot.observe(), fake.status()
-    assert -0.002 < time.monotonic() - state.stamp < 0.3
+    assert -0.002 < time.monotonic() - state.stamp < 0.5
     assert np.allclose(state.joints, truth["joints"])
     assert np.allclose(state.pose.position, np.array(truth["pose"][:3]) * [-1, -1, 1])
     # robosuite's UR5e reaches forward along +x
@@ -118,6 +118,7 @@ def test_state_is_fresh_in_the_base_frame_of_the_model(robot: URRobot, fake: Fak
         robot.connect()
 
 
+@pytest.mark.slow
 def test_stamps_tell_when_it_was_measured(robot: URRobot, fake: FakeUR) -> None:
     """A motion seen by its stamps is where the fake says it was at those times."""
     begin = time.monotonic()
@@ -197,6 +198,7 @@ def test_rests_when_commands_cease_and_starts_again_where_it_is(robot: URRobot, 
     assert _largest_step(fake, begin) < 3 * SPEED * CYCLE
 
 
+@pytest.mark.slow
 def test_stop_from_another_thread_holds_while_commands_keep_coming(robot: URRobot, fake: FakeUR) -> None:
     begin = time.monotonic()
     called: list[float] = []
@@ -244,25 +246,26 @@ def test_stop_while_homing(robot: URRobot, fake: FakeUR) -> None:
     assert abs(track.joints[-1, 0] - track.joints[0, 0]) < 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock_stands", [False, True])
 def test_no_jump_after_a_freeze(robot: URRobot, fake: FakeUR, clock_stands: bool) -> None:
     begin = time.monotonic()
     assert follow(robot, 0.4, SPEED) is None
-    fake.freeze(1.0, clock_stands=clock_stands)
+    fake.freeze(1.6, clock_stands=clock_stands)
     frozen = time.monotonic()
-    error = follow_on(robot, 2.5)
+    error = follow_on(robot, 3.0)
     assert error is not None
     assert "old" in str(error)
-    assert time.monotonic() - frozen < 0.9  # while it is still frozen
-    time.sleep(max(0.0, frozen + 0.8 - time.monotonic()))
-    assert time.monotonic() - robot.observe().stamp > 0.5  # what it shows is no fresh state
-    time.sleep(1.5)
+    assert time.monotonic() - frozen < 1.4  # while it is still frozen
+    time.sleep(max(0.0, frozen + 1.3 - time.monotonic()))
+    assert time.monotonic() - robot.observe().stamp > 1.0  # what it shows is no fresh state
+    time.sleep(1.2)
     _refuses(robot, "after recover")
     track = fake.track(begin)
     # the largest distance between one measured pose and the next, the release included
     assert track.steps().max() < 3 * SPEED * CYCLE
     at_freeze = np.interp(frozen, track.stamps, track.tool[:, 2])
-    assert abs(track.tool[-1, 2] - at_freeze) < 0.03 + SPEED * 0.3
+    assert abs(track.tool[-1, 2] - at_freeze) < 0.02
     robot.recover()
     assert follow(robot, 0.2, SPEED) is None
     assert _largest_step(fake, begin) < 3 * SPEED * CYCLE
@@ -282,6 +285,7 @@ def follow_on(robot: URRobot, seconds: float) -> RobotError | None:
     return None
 
 
+@pytest.mark.slow
 def test_dropped_connection_stops_and_is_not_mended_behind_the_back(robot: URRobot, fake: FakeUR) -> None:
     begin = time.monotonic()
     assert follow(robot, 0.4, SPEED) is None
@@ -323,6 +327,7 @@ def test_protective_stop_is_told_and_nothing_resumes(robot: URRobot, fake: FakeU
     assert follow(robot, 0.2, SPEED) is None
 
 
+@pytest.mark.slow
 def test_emergency_stop_needs_the_operator(robot: URRobot, fake: FakeUR) -> None:
     fake.emergency_stop()
     time.sleep(0.3)
@@ -336,6 +341,7 @@ def test_emergency_stop_needs_the_operator(robot: URRobot, fake: FakeUR) -> None
     assert robot.observe().mode is RobotMode.READY
 
 
+@pytest.mark.slow
 def test_a_program_ended_on_the_pendant_is_a_fault(robot: URRobot, fake: FakeUR) -> None:
     fake.stop_program()
     time.sleep(0.3)
@@ -345,17 +351,19 @@ def test_a_program_ended_on_the_pendant_is_a_fault(robot: URRobot, fake: FakeUR)
     assert robot.observe().mode is RobotMode.READY
 
 
+@pytest.mark.slow
 def test_slow_network_shows_as_old_stamps(robot: URRobot, fake: FakeUR) -> None:
-    fake.delay(0.6)
-    time.sleep(1.0)
+    fake.delay(0.8)
+    time.sleep(1.2)
     age = time.monotonic() - robot.observe().stamp
-    assert 0.5 < age < 1.5
+    assert 0.7 < age < 1.8
     _refuses(robot, "old|late")
     fake.delay(0.0)
     robot.recover()
-    assert time.monotonic() - robot.observe().stamp < 0.3
+    assert time.monotonic() - robot.observe().stamp < 0.5
 
 
+@pytest.mark.slow
 def test_the_controllers_watchdog_stops_the_arm_of_a_dead_process(fake: FakeUR) -> None:
     with connected(fake, watchdog_hz=5.0) as robot:
         begin = time.monotonic()
@@ -371,6 +379,7 @@ def test_the_controllers_watchdog_stops_the_arm_of_a_dead_process(fake: FakeUR) 
         assert robot.observe().mode is RobotMode.FAULT
 
 
+@pytest.mark.slow
 def test_gripper_moves_holds_and_is_missed(robot: URRobot, fake: FakeUR) -> None:
     pose = robot.observe().pose
     fake.block_gripper(128.0)

@@ -17,8 +17,8 @@ from real_robot.poses import Pose
 from real_robot.types import Target
 
 PERIOD = 1 / 125
-# a busy machine may let a process wait for a tenth of a second
-PATIENT = {"max_state_age": 0.3, "watchdog_hz": 1.0, "command_timeout": 0.3}
+# a busy machine may let a process wait for some tenths of a second
+PATIENT = {"max_state_age": 0.5, "lost_after": 4.0, "watchdog_hz": 1.0, "command_timeout": 0.4}
 
 
 @cache
