@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ _AT_REST = 0.02
 """rad/s"""
 _PERIOD = 0.004
 """Seconds between two readings of the state, and between two references."""
+_SPAN = 0.04
+"""Seconds over which velocities are means."""
 
 
 class FrankaRobot(Robot):
@@ -47,6 +50,8 @@ class FrankaRobot(Robot):
         """Held while franky is spoken to, and what is written below is changed."""
         self._state: RobotState | None = None
         self._device_time = -1.0
+        self._recent: deque[tuple[float, Array]] = deque(maxlen=64)
+        """Device times and joints of the last measurements."""
         self._to_tool = Pose([0, 0, 0], np.eye(3))
         """The tool in the frame that the controller calls end effector."""
         self._motion: Any = None
@@ -103,6 +108,7 @@ class FrankaRobot(Robot):
             self._robot = franky.Robot(s.address, realtime_config=realtime)
             self._robot.set_collision_behavior(s.torque_threshold, s.force_threshold)
             self._trouble, self._stopped, self._motion, self._device_time = None, False, None, -1.0
+            self._recent.clear()
             self._read()
             if s.gripper is not None:
                 self._hand = FrankaHand(franky.Gripper(s.address), errors(franky), s.gripper)
@@ -154,17 +160,27 @@ class FrankaRobot(Robot):
         if device_time == self._device_time:
             return  # the same measurement once more: its stamp says how old it is
         self._device_time = device_time
+        joints = np.array(state.q)
+        self._recent.append((device_time, joints))
         flange = pose_of(state.O_T_EE) @ pose_of(state.F_T_EE).inverse()
         self._to_tool = pose_of(state.F_T_EE).inverse() @ self.tool
         self._state = RobotState(
             stamp=time.monotonic(),
-            joints=np.array(state.q),
-            velocities=np.array(state.dq),
+            joints=joints,
+            velocities=self._velocities(np.array(state.dq)),
             pose=flange @ self.tool,
             gripper=0.0,
             mode=mode_of(state.robot_mode),
             wrench=np.array(state.O_F_ext_hat_K),
         )
+
+    def _velocities(self, measured: Array) -> Array:
+        """Mean over the last _SPAN: an arm that rings by a hair's breadth is at rest."""
+        now, joints = self._recent[-1]
+        while len(self._recent) > 2 and self._recent[1][0] <= now - _SPAN:
+            self._recent.popleft()
+        then, before = self._recent[0]
+        return (joints - before) / (now - then) if now - then >= _SPAN / 2 else measured
 
     def _follow(self, franky: Any) -> None:
         if self._motion is None:
@@ -326,7 +342,7 @@ class FrankaRobot(Robot):
                 if isinstance(error, franky.ControlException | franky.CommandException):
                     raise self._error(f"recovery refused: {error}") from error
                 lost = True
-        if lost or (self._hand is not None and self._hand_lost()):
+        if lost or (self._hand is not None and self._hand.lost):
             self._shut()
             self._open()
             with self._lock:
@@ -338,14 +354,6 @@ class FrankaRobot(Robot):
             self._robot.join_motion(timeout=self.settings.stop_within)
         except franky.ControlException:  # the fault that is recovered from
             return
-
-    def _hand_lost(self) -> bool:
-        assert self._hand is not None
-        try:
-            self._hand.read()
-        except RobotError:
-            return True
-        return False
 
     def _wait_ready(self) -> None:
         end = time.monotonic() + self.settings.stop_within

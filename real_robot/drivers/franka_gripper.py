@@ -48,6 +48,12 @@ class FrankaHand:
                 raise RobotError(f"the Franka hand: {self._trouble or 'no reading'}; look at its cable, then recover()")
             return self._reading
 
+    @property
+    def lost(self) -> bool:
+        """Whether it said nothing any more."""
+        with self._lock:
+            return self._trouble is not None
+
     def close(self) -> None:
         """End the thread; idempotent, never raises."""
         self._quit.set()

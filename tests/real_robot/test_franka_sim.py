@@ -32,9 +32,11 @@ def robot() -> Iterator[FrankaRobot]:
     settings = FrankaSettings(ADDRESS or "", realtime=False, max_state_age=0.4, command_timeout=0.4, lost_after=5.0)
     made = FrankaRobot(settings)
     made.connect()
-    made.move_joints(HOME, 0.8)
-    yield made
-    made.disconnect()
+    try:
+        made.move_joints(HOME, 0.8)
+        yield made
+    finally:  # the simulator serves one at a time
+        made.disconnect()
 
 
 def follow(robot: FrankaRobot, seconds: float, gripper: float = 0.04, reach: float = 0.05) -> list[tuple[Sent, Pose]]:
@@ -144,14 +146,15 @@ def test_a_frozen_controller_is_an_error_and_the_arm_does_not_jump_after_it(robo
     if not pid:
         pytest.skip("FRANKA_SIM_PID is not set")
     start = robot.observe().pose
-    follow(robot, 0.5, reach=0.02)
-    os.kill(pid, signal.SIGSTOP)
+    freeze = threading.Timer(0.8, os.kill, (pid, signal.SIGSTOP))
+    freeze.start()
     try:
+        with pytest.raises(RobotError, match=r"measurement|UDP receive|recover\(\)"):
+            follow(robot, 8.0, reach=0.05)
         with pytest.raises(RobotError):
-            follow(robot, 4.0, reach=0.05)
-        with pytest.raises(RobotError):
-            robot.command(Target(start, 0.04), time.monotonic() + 0.02)
+            robot.command(Target(robot._state.pose, 0.04), time.monotonic() + 0.02)  # type: ignore[union-attr]
     finally:
+        freeze.join()
         os.kill(pid, signal.SIGCONT)
     time.sleep(1.0)
     with pytest.raises(RobotError):
@@ -159,6 +162,6 @@ def test_a_frozen_controller_is_an_error_and_the_arm_does_not_jump_after_it(robo
     robot.recover()
     state = robot.observe()
     assert state.mode is RobotMode.READY
-    # where it was, or on its way to the last target before the loss was seen, 25 mm away
-    assert state.pose.distance(start)[0] < 0.05
+    # it went on to the last target before the loss was seen, at most; the way of 8 s is 10 mm long by then
+    assert state.pose.distance(start)[0] < 0.02
     follow(robot, 0.5, reach=0.01)
