@@ -38,6 +38,7 @@ from real_robot.teleop.pilot import Pilot, PilotSettings
 from real_robot.teleop.playback import Playback, read_actions
 from real_robot.teleop.recorder import Recorder, RecorderSettings
 from real_robot.teleop.session import Session
+from real_robot.teleop.sight import calibrated
 from real_robot.teleop.store import EpisodeStore, list_episodes, open_store
 from real_robot.teleop.world import World
 
@@ -112,11 +113,12 @@ def _record(config: DictConfig, path: Path) -> int:
         pictures = Pictures(features, sizes, bool(config.depth))
         name = str(config.task_name or path.stem)
         env_args = env_arguments(name, robot.features, settings.control_hz, pictures.about())
-        seen = pictures.perception()
-        store = EpisodeStore(path, env_args, {"perception": seen} if seen else {}, float(config.valid_fraction))
+        scene = calibrated(pictures, config.get("cameras"), robot.features)
+        store = EpisodeStore(path, env_args, pictures.attributes(), float(config.valid_fraction))
         if store.episodes:
             print(f"{path}: goes on after {len(store.episodes)} episodes")
-        recorder = Recorder(robot.features, made.cameras, pictures, settings)
+        perceive, on_gripper = (pictures.observe, ()) if scene is None else (scene.observe, scene.needs_tool)
+        recorder = Recorder(robot.features, made.cameras, perceive, settings, on_gripper)
         pilot = Pilot(pilot_settings, robot.features.gripper)
         gate = made.make_gate(robot)
         stack.enter_context(operator)

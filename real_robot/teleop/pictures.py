@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from equidiff.perception import CameraSettings, PerceptionSettings
 from real_robot.contract import CameraFeatures
+from real_robot.poses import Pose
 from real_robot.teleop.errors import RecordingError
 from real_robot.types import Array, CameraFrame
 
@@ -30,8 +31,9 @@ def fitted(frame: CameraFrame, size: tuple[int, int]) -> CameraFrame:
         return frame
     top, left, h, w = _window(height, width, size)
     image = np.ascontiguousarray(frame.image[top : top + h, left : left + w])
-    # BOX averages whole pixels, as the importer of recordings does
-    small = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BOX))
+    import cv2
+
+    small = np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
     depth = None
     if frame.depth is not None:
         rows = top + ((np.arange(size[0]) + 0.5) * h / size[0]).astype(int)
@@ -65,7 +67,10 @@ class Pictures:
         self.sizes = {n: tuple(sizes.get(n, (c.height, c.width))) for n, c in cameras.items()}
         self._depth = depth
 
-    def __call__(self, frames: Mapping[str, CameraFrame]) -> dict[str, NDArray[np.generic]]:
+    def observe(
+        self, frames: Mapping[str, CameraFrame], tools: Mapping[str, Pose] | None = None
+    ) -> dict[str, NDArray[np.generic]]:
+        """As `real_robot.calibration.live.Scene.observe`, which takes the place of this for calibrated cameras."""
         out: dict[str, NDArray[np.generic]] = {}
         for name, frame in frames.items():
             height, width = self.sizes[name]
@@ -86,10 +91,16 @@ class Pictures:
             out[name] = {"height": height, "width": width, "intrinsics": None if k is None else k.tolist()}
         return out
 
-    def perception(self) -> dict[str, object] | None:
-        """What training notes about the pictures (`equidiff.perception.PerceptionSettings` as JSON)."""
+    @property
+    def settings(self) -> PerceptionSettings | None:
+        """What training and deployment have to know about the pictures; None without cameras."""
         if not self._cameras:
             return None
-        with_depth = [n for n, c in self._cameras.items() if self._depth and c.has_depth]
-        cameras = {name: {"height": h, "width": w} for name, (h, w) in self.sizes.items()}
-        return {"cameras": cameras, "image": list(self._cameras), "depth": with_depth}
+        with_depth = tuple(n for n, c in self._cameras.items() if self._depth and c.has_depth)
+        cameras = {name: CameraSettings(width=size[1], height=size[0]) for name, size in self.sizes.items()}
+        return PerceptionSettings(cameras, tuple(self._cameras), with_depth)
+
+    def attributes(self) -> dict[str, object]:
+        """Of the file: its `perception`, as data preparation writes it."""
+        settings = self.settings
+        return {} if settings is None else {"perception": {"settings": settings.to_json()}}

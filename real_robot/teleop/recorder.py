@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from real_robot.contract import CameraFeatures, RobotFeatures
+from real_robot.poses import Pose
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.loop import Tick
 from real_robot.teleop.world import World
@@ -76,18 +77,20 @@ class Recorder:
     camera the picture captured nearest to it; action k is what was wanted at the time of step k + 1. Steps in which the
     dead-man switch was released and the arm rested are left out.
 
-    perceive: {camera: frame} -> observation arrays.
+    perceive: {camera: frame}, {camera on the gripper: pose of the tool in the base frame at its picture} ->
+    observation arrays. on_gripper: the cameras that need the latter.
     """
 
     def __init__(
         self,
         robot: RobotFeatures,
         cameras: Mapping[str, PictureHistory],
-        perceive: Callable[[Mapping[str, CameraFrame]], Mapping[str, NDArray[np.generic]]],
+        perceive: Callable[[Mapping[str, CameraFrame], Mapping[str, Pose]], Mapping[str, NDArray[np.generic]]],
         settings: RecorderSettings | None = None,
+        on_gripper: Sequence[str] = (),
     ) -> None:
         self.settings = settings or RecorderSettings()
-        self._cameras, self._perceive = dict(cameras), perceive
+        self._cameras, self._perceive, self._on_gripper = dict(cameras), perceive, tuple(on_gripper)
         self._world, self._dt = World.of(robot), 1 / self.settings.control_hz
         self._ticks: deque[Tick] = deque()
         self._states: deque[RobotState] = deque()
@@ -175,7 +178,8 @@ class Recorder:
         if state.wrench is not None:
             obs["robot0_wrench"] = state.wrench.astype(np.float32)
         frames = {name: self._frame(name, camera, t) for name, camera in self._cameras.items()}
-        obs |= self._perceive(frames)
+        tools = {name: self._state(frames[name].stamp).pose for name in self._on_gripper}
+        obs |= self._perceive(frames, tools)
         obs |= {f"{name}_stamp": np.array(frame.stamp - self._time(0)) for name, frame in frames.items()}
         return _Step(active, self._world.relative(target, state.pose), self._world.action(target), obs)
 

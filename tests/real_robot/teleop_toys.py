@@ -18,6 +18,7 @@ from real_robot.teleop.pictures import Pictures
 from real_robot.teleop.pilot import Pilot, PilotSettings
 from real_robot.teleop.recorder import Recorder, RecorderSettings
 from real_robot.teleop.session import Session
+from real_robot.teleop.sight import calibrated
 from real_robot.teleop.store import EpisodeStore
 from real_robot.types import Array, CameraFrame, RobotMode, RobotState, Sent, Target
 
@@ -179,17 +180,19 @@ class Rig:
         names = ("scene", "wrist")[: self.cameras]
         self.eyes = {name: ToyCamera(self.clock, name) for name in names}
         self.said: list[str] = []
+        self.calibrations: dict[str, dict[str, str]] = {}
 
     def store(self, pictures: Pictures) -> EpisodeStore:
         env_args = env_arguments("toy_task", self.arm.features, self.control_hz, pictures.about())
-        attrs = {} if pictures.perception() is None else {"perception": pictures.perception()}
-        return EpisodeStore(self.path, env_args, attrs, self.valid_fraction)
+        return EpisodeStore(self.path, env_args, pictures.attributes(), self.valid_fraction)
 
     def run(self) -> End:
         features = {name: eye.features for name, eye in self.eyes.items()}
         pictures = Pictures(features, dict.fromkeys(features, self.sizes))
         settings = RecorderSettings(control_hz=self.control_hz, longest=self.longest)
-        recorder = Recorder(self.arm.features, self.eyes, pictures, settings)
+        scene = calibrated(pictures, self.calibrations, self.arm.features)
+        perceive, on_gripper = (pictures.observe, ()) if scene is None else (scene.observe, scene.needs_tool)
+        recorder = Recorder(self.arm.features, self.eyes, perceive, settings, on_gripper)
         pilot = Pilot(PilotSettings(deadband=0.0, expo=0.0), GRIPPER)
         with (
             ScriptedOperator(self.script) as operator,

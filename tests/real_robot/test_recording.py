@@ -11,6 +11,8 @@ import pytest
 from teleop_toys import PUSH, START, Rig, ended, episode, released
 
 from equidiff.data.robomimic import DemoFile
+from real_robot.calibration.lens import Lens
+from real_robot.calibration.result import BaseInWorld, CameraCalibration, save_calibration
 from real_robot.contract import CameraError
 from real_robot.operator import Moment
 from real_robot.poses import Pose, exp_map
@@ -48,7 +50,7 @@ def test_the_file_is_in_the_layout_of_the_policies(recorded: Path) -> None:
         # 24 x 32 cut to 24 x 24, then to 16 x 16: two thirds, and 4 columns less on the left
         np.testing.assert_allclose(kwargs["cameras"]["scene"]["intrinsics"], [[20, 0, 8], [0, 20, 8], [0, 0, 1]])
         assert file.perception is not None
-        assert file.perception["image"] == ["scene"]
+        assert file.perception["settings"]["image"] == ["scene"]
     with h5py.File(recorded) as file:
         demo = file["data/demo_0"]
         steps = demo.attrs["num_samples"]
@@ -190,6 +192,52 @@ def test_pictures_too_far_from_their_step_are_not_recorded(tmp_path: Path) -> No
     rig = Rig(tmp_path / "demos.hdf5", [released(0), *episode(0.2, "success")])
     rig.eyes["scene"].fps = 3.0
     with pytest.raises(RecordingError, match="its picture nearest to a step is"):
+        rig.run()
+
+
+# -- calibrated cameras --------------------------------------------------------------------------------
+
+HAND = Pose.from_rotvec([0.05, 0, -0.05], [0, 0, 0.2])
+
+
+def calibrate(folder: Path, names: tuple[str, ...], yaw: float = 0.0) -> dict[str, dict[str, str]]:
+    """Files of 24 x 32 cameras on the gripper, as the node `cameras` names them."""
+    lens = Lens(np.array([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]), 32, 24, np.zeros(5))
+    for name in names:
+        save_calibration(CameraCalibration(name, "hand", HAND, lens, BaseInWorld(yaw)), folder / f"{name}.json")
+    return {name: {"calibration": str(folder / f"{name}.json")} for name in names}
+
+
+def test_a_camera_on_the_gripper_is_where_the_tool_was_when_it_took_its_picture(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "a.hdf5", [released(0), *episode(0.2, "success"), ended(2.0)], base_yaw=0.3)
+    rig.calibrations = calibrate(tmp_path, ("scene",), yaw=0.3)
+    rig.run()
+    with h5py.File(rig.path) as file:
+        demo = file["data/demo_0"]
+        assert demo["obs/scene_image"].shape[1:] == (16, 16, 3)
+        poses, stamps = demo["obs/scene_pose"][:], demo["obs/robot0_stamp"][:]
+        at = demo["obs/scene_stamp"][:]
+        position, quat = demo["obs/robot0_eef_pos"][:], demo["obs/robot0_eef_quat_site"][:]
+    for k in range(2, 9):  # between two steps the toy moves evenly, nearly
+        after = k + 1 if at[k] > stamps[k] else k - 1
+        share = (at[k] - stamps[k]) / (stamps[after] - stamps[k])
+        here, there = (Pose.from_quat(position[i], quat[i]) for i in (k, after))
+        metres, radians = (here.towards(there, share) @ HAND).distance(Pose.from_matrix(poses[k]))
+        assert metres < 5e-4
+        assert radians < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("cameras", "yaw", "message"),
+    [
+        (1, 0.5, "was calibrated with the base at"),
+        (2, 0.0, "cameras.wrist.calibration: is not set, but that of scene is"),
+    ],
+)
+def test_calibrations_that_do_not_fit_are_refused(tmp_path: Path, cameras: int, yaw: float, message: str) -> None:
+    rig = Rig(tmp_path / "a.hdf5", [released(0)], cameras=cameras)
+    rig.calibrations = {**{name: {"calibration": ""} for name in rig.eyes}, **calibrate(tmp_path, ("scene",), yaw)}
+    with pytest.raises(RecordingError, match=message):
         rig.run()
 
 

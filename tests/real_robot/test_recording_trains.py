@@ -84,7 +84,7 @@ def test_a_recorded_set_trains(run: Callable[..., int], recorded: Path, tmp_path
     # neither the failure nor what is held out
     assert manifest["data"]["demos"] == ["demo_0", "demo_1"]
     assert manifest["data"]["valid_demos"] == ["demo_2"]
-    assert manifest["perception"]["image"] == ["scene"]
+    assert manifest["perception"]["settings"]["image"] == ["scene"]
     policy = load_policy(tmp_path / "run/checkpoints/final")
     assert "scene_image" in policy.spec.observation.keys
     losses = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
