@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,9 +149,14 @@ def measure_stopping(fake: FakeUR, settings: URSettings, fault: str, speed: floa
         begin = time.monotonic()
         thread = threading.Timer(0.6, inject)
         thread.start()
-        with suppress(RobotError):  # that it is refused then is right
+        refused = None
+        try:
             _stream(robot, 2.5, speed, (lambda: bool(injected)) if fault == "commands cease" else lambda: False)
+        except RobotError as error:  # right after the fault, wrong before it
+            refused = time.monotonic(), error
         thread.join()
+        if refused is not None and refused[0] < injected[0]:
+            raise RobotError(f"refused before the fault came, too busy a computer: {refused[1]}")
         time.sleep(1.5)
         track = fake.track(begin)
     at = np.array([np.interp(injected[0], track.stamps, track.tool[:, i]) for i in range(3)])
