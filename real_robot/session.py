@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -40,9 +41,10 @@ from real_robot.planner import Planner
 from real_robot.planners import ProcessPlanner, RemotePlanner
 from real_robot.records import RecordWriter
 from real_robot.report.write import write_report
-from real_robot.safety import SafetyLimits
+from real_robot.safety import GateError, SafetyLimits
 from real_robot.server.access import read_token
 from real_robot.teleop.world import World
+from real_robot.types import Target
 from real_robot.video import VideoRecorder
 
 __all__ = ["Session"]
@@ -69,6 +71,7 @@ class Session:
         self._sensors = self._make_sensors(self._planner.spec)
         self._observer = Observer(self._planner.spec, self._sensors)
         self._gate = build_gate(self._limits, self._robot)
+        self._warm_up()
         self._operator_input = stack.enter_context(operator)
 
     def episode(self, number: int, folder: Path) -> RunResult:
@@ -104,6 +107,16 @@ class Session:
         record.close()
         write_report(folder)
         return result
+
+    def _warm_up(self) -> None:
+        """What is slow the first time, such as loading libraries, before an arm depends on it."""
+        with contextlib.suppress(GateError):  # before homing the arm may stand where the gate does not start
+            now = self._clock.now()
+            state = self._robot.observe()
+            self._gate.reset(state, now)
+            self._gate.next(Target(state.pose, state.gripper), state, now)
+        if self._picture is not None and self._config.video:
+            self._picture()
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from real_robot.clock import Clock
 from real_robot.contract import DeviceError
 from real_robot.loop.faults import Fault, FaultKind
 from real_robot.loop.observer import Observer
@@ -99,6 +100,17 @@ class Asking:
             return Fault(FaultKind.POLICY_LOST, str(error))
         self._pending = (self._number, now)
         return None
+
+    def drain(self, clock: Clock, longest: float) -> None:
+        """Wait for an answer that is under way, so that the planner is free for the next episode."""
+        until = clock.now() + longest
+        while self._pending is not None and clock.now() < until:
+            try:
+                if self._planner.poll() is not None:
+                    self._pending = None
+            except PlannerError:
+                self._pending = None
+            clock.sleep_until(clock.now() + 0.005)
 
     @property
     def waiting(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from real_robot.clock import Clock
-from real_robot.contract import DeviceError, Robot
+from real_robot.contract import DeviceError, Robot, RobotError
 from real_robot.loop.asking import Asking
 from real_robot.loop.faults import Fault, FaultKind, fault_of_gate, fault_of_mode
 from real_robot.loop.history import StateHistory
@@ -21,12 +21,14 @@ from real_robot.operator.contract import Button, OperatorInput, OperatorState
 from real_robot.planner import Planner
 from real_robot.records import RecordError, RecordWriter
 from real_robot.safety.gate import GateError, SafetyGate
-from real_robot.types import Array, RobotState, Target
+from real_robot.types import Array, RobotMode, RobotState, Target
 
 __all__ = ["RunResult", "Runner"]
 
 _AT_REST = 0.04
 """rad/s of measured joints below which an arm stands."""
+_PATIENCE = 5.0
+"""Seconds for the last answer of the policy after the end; its own time-out is shorter."""
 _ARM_IS_FINE = {FaultKind.SENSOR_LOST, FaultKind.POLICY_LOST, FaultKind.RECORDING, FaultKind.GATE}
 """Faults after which the arm brakes along the gate's way to rest; after the others the driver stops it at once."""
 
@@ -84,7 +86,7 @@ class Runner:
         self.faults: list[Fault] = []
         self._setpoint: Target | None = None  # None: the driver has the arm, nothing is commanded
         self._resting = True
-        self._began = self._checked = 0.0
+        self._began = self._checked = self._due = 0.0
         self._broken_record: Fault | None = None
         self._last: tuple[float, RobotState] | None = None
 
@@ -95,12 +97,13 @@ class Runner:
         start = self._clock.now()
         try:
             self._begin()
-            due = self._clock.now()
+            self._due = self._clock.now()
             while True:
                 now = self._clock.now()
-                self._tick(now, now - due)
-                due = max(due + self._dt, now)
-                self._clock.sleep_until(due)
+                self._tick(now, now - self._due)
+                # what was missed is not made up for
+                self._due = self._due + self._dt if now < self._due + self._dt else now + self._dt
+                self._clock.sleep_until(self._due)
         except _Ended as end:
             reason, success = end.reason, end.success
         finally:
@@ -109,6 +112,7 @@ class Runner:
         if self.machine.state is not State.STOPPED:
             self.machine.to(State.STOPPED, reason)
         self._tell("end", now, {"reason": reason, "success": success})
+        self._asking.drain(self._clock, _PATIENCE)
         return RunResult(reason, success, now - start, self.faults)
 
     def _begin(self) -> None:
@@ -242,12 +246,25 @@ class Runner:
             raise _Ended(str(fault))
         try:
             self._robot.recover()
+            self._wait_until_ready()
         except DeviceError as error:
             raise _Ended(f"{fault}; not recovered: {error}") from error
         self._history.clear()
         self._asking.restart()
         self._setpoint, self._resting = None, True
+        self._due = self._clock.now()  # the operator took his time
         self.machine.to(State.READY, "the operator recovered it")
+
+    def _wait_until_ready(self) -> None:
+        """What the arm says of itself is older than its recovery at first."""
+        until = self._clock.now() + self._settings.rest
+        while True:
+            state = self._robot.observe()
+            if state.mode is RobotMode.READY and self._clock.now() - state.stamp <= self._settings.max_state_age:
+                return
+            if self._clock.now() > until:
+                raise RobotError(f"the arm still reports {state.mode.value}")
+            self._clock.sleep_until(self._clock.now() + self._dt)
 
     def _brake(self) -> None:
         """Along the gate's way to rest, as long as the arm measures and takes commands."""
@@ -283,11 +300,25 @@ class Runner:
             sent = self._robot.command(decision.setpoint, now + self._dt)
         except DeviceError as error:
             self._setpoint = None
-            self._fault(Fault(FaultKind.CONNECTION_LOST, str(error)), now)
+            self._fault(self._why_refused(error), now)
             return None, decision.limits
         if found is not None:
             self._after_fault(found)
         return sent.target, decision.limits
+
+    def _why_refused(self, error: DeviceError) -> Fault:
+        """A command that was not taken: because of what the arm says of itself, which may arrive a little later."""
+        self._robot.stop()
+        until = self._clock.now() + self._settings.max_state_age
+        while self._clock.now() < until:
+            try:
+                fault = fault_of_mode(self._robot.observe().mode)
+            except DeviceError:
+                break  # the first error says more
+            if fault is not None:
+                return fault
+            self._clock.sleep_until(self._clock.now() + self._dt)
+        return Fault(FaultKind.CONNECTION_LOST, str(error))
 
     def _look_for_the_end(self, wish: OperatorState, now: float) -> None:
         for button, success in ((Button.SUCCESS, True), (Button.FAILURE, False), (Button.END, None)):

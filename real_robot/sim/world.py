@@ -5,15 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
 from equidiff.perception import PerceptionSettings
+from equidiff.sim.backend import load_mujoco
 from equidiff.sim.env import TaskEnv, env_arguments
 from equidiff.sim.physics import FastPhysics
-from equidiff.sim.render import RendererSettings
+from equidiff.sim.render import Camera, RendererSettings
 from equidiff.sim.task import Task
 from real_robot.clock import Clock
 from real_robot.contract import RobotError
@@ -59,6 +60,9 @@ class SimWorld:
         self._goal: tuple[Pose, float] | None = None
         self._thread: threading.Thread | None = None
         self._quit = threading.Event()
+        self._painter = ThreadPoolExecutor(1, "sim-picture")
+        self._camera: Camera | None = None
+        self._shown: Any = None
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._reset(0)
 
@@ -77,7 +81,9 @@ class SimWorld:
             self._physics = physics
             self._substep = float(self.env.env.model_timestep)
             self._time = self.clock.now()
+            self._posture = np.array(self.env.env.robots[0].controller.initial_joint)
             self._goal = (self.pose, -1.0)
+            self.rest()
             base = self.env.env.robots[0].base_pos, self.env.env.robots[0].base_ori
             self.base = Pose.from_quat(*base)
             for restart in self.restarts:
@@ -131,6 +137,8 @@ class SimWorld:
 
     def close(self) -> None:
         """End the thread and the simulator."""
+        self._painter.submit(self._close_camera).result(timeout=60)
+        self._painter.shutdown()
         self.in_thread(self.env.close)
         self._quit.set()
         if self._thread is not None:
@@ -147,12 +155,15 @@ class SimWorld:
         """Go to `pose` of the gripper site in the world from now on; grip -1 open, +1 closed."""
         with self.lock:
             self._goal = (pose, float(np.clip(grip, -1, 1)))
+            self.env.env.robots[0].controller.initial_joint = self._posture
 
     def rest(self) -> None:
         """Stay where the arm is, as it was told to hold the gripper."""
         with self.lock:
             grip = -1.0 if self._goal is None else self._goal[1]
             self._goal = (self.pose, grip)
+            # the controller pulls a redundant arm to a posture of its own: at rest that is the one it has
+            self.env.env.robots[0].controller.initial_joint = self.joints[0]
 
     @property
     def pose(self) -> Pose:
@@ -202,16 +213,25 @@ class SimWorld:
             self._kinematics()
             return sight.look(self.env.model, self.env.data)
 
-    def picture(self, width: int = 256, height: int = 256) -> Any:
-        """(height, width, 3) of the task's camera, for people."""
-        return self.in_thread(lambda: self._picture(width, height))
+    def picture(self) -> Any:
+        """(256, 256, 3) of the task's camera, for people; drawn from a copy of the state, so that nothing waits."""
+        return self._painter.submit(self._paint).result(timeout=60)
 
-    def _picture(self, width: int, height: int) -> Any:
+    def _paint(self) -> Any:
+        # always the same thread and a size of its own: a drawing context belongs to one thread and one size
         with self.lock:
-            self._kinematics()
-            return self.env.render_frame(self.env.task.camera, width, height)
+            model, positions = self.env.model, self.env.data.qpos.copy()
+        if self._camera is None or self._camera.model is not model:
+            if self._camera is not None:
+                self._camera.close()
+            self._camera, self._shown = Camera(model, 256, 256), load_mujoco().MjData(model)
+        self._shown.qpos[:] = positions
+        load_mujoco().mj_kinematics(model, self._shown)
+        return self._camera.picture(self._shown, self.env.task.camera)
+
+    def _close_camera(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
 
     def _kinematics(self) -> None:
-        from equidiff.sim.backend import load_mujoco
-
         load_mujoco().mj_kinematics(self.env.model, self.env.data)

@@ -1,0 +1,207 @@
+"""Each fault of a run, injected while the simulated arm moves: how it ends, where the arm is, how soon it rests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from loop_toys import SPEED, Bench, Run
+
+from real_robot.loop.settings import RunSettings
+from real_robot.operator.scripted import Moment
+from real_robot.types import RobotMode
+
+pytestmark = pytest.mark.sim
+SOON = 0.45
+"""Seconds in which the simulator's soft controller comes to rest from these speeds, the way to notice included."""
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def test_without_a_fault_the_arm_follows_the_line(bench: Bench) -> None:
+    ran = bench.run()
+    assert ran.faults == []
+    assert ran.path == ["homing", "ready", "running", "holding", "stopped"]
+    assert ran.result.reason == "3.0 s are over"
+    moved = ran.positions[-1] - ran.positions[0]
+    assert moved[1] == pytest.approx(SPEED * 3, abs=0.03)
+    assert np.abs(moved[[0, 2]]).max() < 0.01
+    assert ran.stopped() < 3.0 + SOON
+
+
+ENDS = {
+    # fault: (what is injected, seconds until it is noticed at the latest)
+    "stale_state": (lambda run: setattr(run.robot.faults, "mute", True), 0.12),
+    "connection_lost": (lambda run: setattr(run.robot.faults, "disconnected", True), 0.12),
+    "protective_stop": (lambda run: setattr(run.robot.faults, "mode", RobotMode.PROTECTIVE_STOP), 0.02),
+    "emergency_stop": (lambda run: setattr(run.robot.faults, "mode", RobotMode.EMERGENCY_STOP), 0.02),
+    "robot_fault": (lambda run: setattr(run.robot.faults, "mode", RobotMode.IDLE), 0.02),
+    "sensor_lost": (lambda run: setattr(run.sensor, "unplugged", True), 0.02),
+    "policy_lost": (lambda run: setattr(run.planner, "crashed", True), 0.02),
+    "recording": (lambda run: setattr(run.memory, "full_at", run.now), 0.03),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_faults_that_end_a_run(bench: Bench, name: str) -> None:
+    inject, notice = ENDS[name]
+    ran = bench.run(inject, at=1.0)
+    assert ran.faults[0] == name
+    assert ran.result.reason.startswith(name)
+    assert ran.result.success is None
+    assert ran.stopped() < 1.0 + notice + SOON
+    assert ran.moved_after(1.0) < SPEED * (notice + SOON)
+    assert ran.moved_after(1.0 + notice + SOON) < 0.002  # and stays there
+    assert ran.largest_speed(1.0) < 2 * SPEED
+
+
+def test_a_press_on_the_tool_is_a_fault_of_the_gate(bench: Bench) -> None:
+    ran = bench.run(lambda run: setattr(run.robot.faults, "wrench_z", 50.0), gate={"force": 30.0})
+    assert ran.faults == ["gate"]
+    assert "force" in ran.result.reason
+    assert ran.stopped() < 1.0 + 0.02 + SOON
+    assert ran.path[-2:] == ["fault", "stopped"]
+
+
+def test_a_frozen_controller_does_not_jump_when_it_goes_on(bench: Bench) -> None:
+    def freeze(run: Run) -> None:
+        run.robot.faults.frozen_until = run.now + 0.6
+
+    ran = bench.run(freeze, at=1.0)
+    assert ran.faults == ["stale_state"]
+    assert ran.times[-1] > 1.0 + 0.6  # seen after the release too
+    assert ran.moved_after(1.0) < SPEED * SOON
+    assert ran.largest_speed(1.2) < 0.5 * SPEED
+
+
+def test_the_operator_recovers_a_protective_stop_and_the_arm_goes_on_from_where_it_stands(bench: Bench) -> None:
+    asked: list[str] = []
+
+    def yes(fault: object) -> bool:
+        asked.append(str(fault))
+        bench.clock.sleep_until(bench.clock.now() + 0.8)
+        return True
+
+    ran = bench.run(lambda run: setattr(run.robot.faults, "mode", RobotMode.PROTECTIVE_STOP), recover=yes)
+    assert len(asked) == 1
+    assert ran.path == ["homing", "ready", "running", "fault", "ready", "running", "holding", "stopped"]
+    assert ran.largest_speed(1.2) < 2 * SPEED
+    assert ran.moved_after(2.0) > 0.5 * SPEED
+
+
+HOLDS = {
+    "stale_observation": lambda run: setattr(run.sensor, "frozen", True),
+    "late_policy": lambda run: setattr(run.planner, "delay", 1.4),
+}
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_faults_that_hold_the_arm(bench: Bench, name: str) -> None:
+    ran = bench.run(HOLDS[name], at=0.9, settings=RunSettings(longest=2.4))
+    assert ran.faults[0] == name
+    holding = next(t for t, _, target in ran.transitions if target == "holding")
+    assert ran.moved_after(holding + SOON) < (0.002 if name == "stale_observation" else 0.05)
+    assert ran.result.reason == "2.4 s are over"
+
+
+def test_a_held_arm_goes_on_when_the_observations_come_again(bench: Bench) -> None:
+    def freeze(run: Run) -> None:
+        run.sensor.frozen = True
+        thaw = run.now + 0.8
+        run.bench.world.listeners.append(
+            lambda now: setattr(run.sensor, "frozen", False) if now >= thaw and now < thaw + 0.01 else None
+        )
+
+    before = len(bench.world.listeners)
+    ran = bench.run(freeze, at=0.8)
+    del bench.world.listeners[before:]
+    assert ran.faults == ["stale_observation"]
+    assert ran.path == ["homing", "ready", "running", "holding", "ready", "running", "holding", "stopped"]
+    assert ran.largest_speed(0.8) < 2 * SPEED
+
+
+def test_the_operator_releases_and_holds_again(bench: Bench) -> None:
+    hands = [Moment(0.0), Moment(1.0, enabled=False), Moment(1.8)]
+    ran = bench.run(operator=hands)
+    assert ran.faults == ["operator_release"]
+    assert ran.path == ["homing", "ready", "running", "holding", "ready", "running", "holding", "stopped"]
+    between = (ran.times > 1.0 + SOON) & (ran.times < 1.8)
+    assert np.ptp(ran.positions[between], axis=0).max() < 0.002
+    assert ran.moved_after(1.9) > 0.5 * SPEED
+
+
+def test_nothing_moves_before_the_operator_holds_the_switch(bench: Bench) -> None:
+    ran = bench.run(operator=[Moment(0.0, enabled=False), Moment(1.0)])
+    early = ran.positions[ran.times < 1.0]
+    assert np.ptp(early, axis=0).max() < 0.002
+    assert ran.moved_after(1.0) > SPEED
+
+
+def test_the_operators_stop(bench: Bench) -> None:
+    ran = bench.run(operator=[Moment(0.0), Moment(1.0, stop=True)])
+    assert ran.faults == ["operator_stop"]
+    assert ran.path[-1] == "stopped"
+    assert ran.stopped() < 1.0 + 0.02 + SOON
+
+
+def test_a_clock_that_jumps_stops_the_arm_and_does_not_make_it_jump(bench: Bench) -> None:
+    """As after a suspended computer: the loop did not run, the arm was on its own."""
+
+    def jump(run: Run) -> None:
+        run.bench.clock.time += 0.7
+
+    ran = bench.run(jump)
+    assert ran.faults == ["late_loop"]
+    assert ran.path == ["homing", "ready", "running", "holding", "ready", "running", "holding", "stopped"]
+    assert ran.largest_speed(1.0) < 2 * SPEED
+
+
+def test_success_ends_the_run(bench: Bench) -> None:
+    start = bench.clock.now()
+    ran = bench.run(success=lambda: bench.clock.now() > start + 1.5)
+    assert (ran.result.reason, ran.result.success) == ("success", True)
+    assert 1.5 <= ran.result.seconds < 1.5 + 0.1 + SOON
+    assert ran.stopped() < 1.5 + 0.1 + SOON
+
+
+def test_a_policy_that_never_answers(bench: Bench) -> None:
+    ran = bench.run(delay=100.0, settings=RunSettings(longest=5.0, start=0.5))
+    assert ran.result.reason == "no plan came in time"
+    assert np.ptp(ran.positions, axis=0).max() < 0.002
+
+
+def test_delays_of_measurements_and_of_the_policy_are_no_faults(bench: Bench) -> None:
+    ran = bench.run(latency=0.03, jitter=0.01, delay=0.2)
+    assert ran.faults == []
+    assert ran.positions[-1][1] - ran.positions[0][1] > SPEED * 2
+
+
+def test_every_kind_of_fault_was_injected() -> None:
+    from real_robot.loop.faults import FaultKind
+
+    here = set(ENDS) | set(HOLDS) | {"gate", "operator_release", "operator_stop", "late_loop", "refused_target"}
+    assert here == {kind.label for kind in FaultKind}
+
+
+def test_targets_that_the_gate_refuses_hold_the_arm(bench: Bench) -> None:
+    def far(run: Run) -> None:
+        submit = run.planner.submit
+
+        def jump(request: object) -> None:
+            submit(request)  # type: ignore[arg-type]
+            when, plan = run.planner._answer  # type: ignore[misc]
+            run.planner._answer = when, dataclasses.replace(plan, actions=plan.actions + [0, 0.5, 0, 0, 0, 0, 0])
+
+        run.planner.submit = jump  # type: ignore[method-assign]
+
+    ran = bench.run(far)
+    assert ran.faults[0] == "refused_target"
+    assert ran.largest_speed(1.0) < 2 * SPEED
+    assert ran.moved_after(1.8) < 0.02
