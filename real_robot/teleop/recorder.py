@@ -17,7 +17,7 @@ from real_robot.teleop.loop import Tick
 from real_robot.teleop.world import World
 from real_robot.types import Array, CameraFrame, RobotState, Target
 
-__all__ = ["Demonstration", "PictureHistory", "Recorder", "RecorderSettings"]
+__all__ = ["Demonstration", "PictureHistory", "RecordedSteps", "Recorder", "RecorderSettings"]
 
 
 class PictureHistory(Protocol):
@@ -68,6 +68,25 @@ class _Step:
     action: Array
     action_abs: Array
     obs: dict[str, NDArray[np.generic]]
+
+
+class RecordedSteps:
+    """Steps of an episode, as long as nobody has time to join them."""
+
+    def __init__(self, steps: Sequence[_Step]) -> None:
+        self._steps = tuple(steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def join(self) -> Demonstration:
+        """Copies everything: for pictures that is too long for a turn of the loop."""
+        steps = self._steps
+        return Demonstration(
+            np.stack([step.action for step in steps]),
+            np.stack([step.action_abs for step in steps]),
+            {key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs},
+        )
 
 
 class Recorder:
@@ -145,17 +164,11 @@ class Recorder:
         while len(self._states) > 1 and self._states[1].stamp < keep:
             self._states.popleft()
 
-    def finish(self) -> Demonstration | None:
+    def finish(self) -> RecordedSteps | None:
         """The steps that are there, or None when the arm never moved."""
         steps = [step for step in self._steps if step.active]
         self.discard()
-        if not steps:
-            return None
-        return Demonstration(
-            np.stack([step.action for step in steps]),
-            np.stack([step.action_abs for step in steps]),
-            {key: np.stack([step.obs[key] for step in steps]) for key in steps[0].obs},
-        )
+        return RecordedSteps(steps) if steps else None
 
     def _time(self, step: int) -> float:
         assert self._start is not None

@@ -86,14 +86,14 @@ class Session:
 
     def _keep(self, label: bool | None) -> None:
         self._ended, self._label = False, None
-        demo = self._recorder.finish()
-        if demo is None:
+        steps = self._recorder.finish()
+        if steps is None:
             self._say("episode: the arm did not move; nothing to store")
             return
 
         def store() -> str:
-            number = self._store.add(demo, label)
-            return f"episode {number}: {len(demo)} steps, {_word(label)}, stored"
+            number = self._store.add(steps.join(), label)
+            return f"episode {number}: {len(steps)} steps, {_word(label)}, stored"
 
         self._jobs.append(self._worker.submit(store))
 
