@@ -71,7 +71,10 @@ def admit_target(target: object) -> Wanted | None:
         return None
     position, rotation = pose
     for _ in range(2):  # Newton's way to the nearest rotation
-        rotation = rotation @ (1.5 * _EYE - 0.5 * (rotation.T @ rotation))
+        square = rotation.T @ rotation
+        if np.abs(square - _EYE).max() < 1e-14:
+            break
+        rotation = rotation @ (1.5 * _EYE - 0.5 * square)
     return Wanted(position, rotation, float(gripper))
 
 

@@ -45,29 +45,33 @@ def _coefficients(angle: float) -> tuple[float, float, float, float]:
     )
 
 
-def _cross(a: Array, b: Array) -> Array:
-    # np.cross takes twenty times as long for one pair
-    ax, ay, az = a.tolist()
-    bx, by, bz = b.tolist()
-    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+_Triple = tuple[float, float, float]
+
+
+def _cross(a: _Triple, b: _Triple) -> _Triple:
+    # plain numbers: np.cross takes twenty times as long for one pair
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def body_motion(phi: Array, rate: Array, acceleration: Array) -> tuple[Array, Array]:
     """Body rate and its derivative (3,) each, of phi (3,) and its two derivatives."""
-    c1, c2, d1, d2 = _coefficients(math.sqrt(float(phi @ phi)))
-    first = _cross(phi, rate)
-    second = _cross(phi, first)
-    along = float(phi @ rate)
-    turned = _cross(phi, acceleration)
-    spin = rate - c1 * first + c2 * second
-    change = (
-        acceleration
-        - c1 * turned
-        + c2 * _cross(phi, turned)
-        + along * (d2 * second - d1 * first)
-        + c2 * _cross(rate, first)
-    )
-    return spin, change
+    p, r, a = _triple(phi), _triple(rate), _triple(acceleration)
+    c1, c2, d1, d2 = _coefficients(math.sqrt(p[0] * p[0] + p[1] * p[1] + p[2] * p[2]))
+    first = _cross(p, r)
+    second = _cross(p, first)
+    along = p[0] * r[0] + p[1] * r[1] + p[2] * r[2]
+    turned = _cross(p, a)
+    again, across = _cross(p, turned), _cross(r, first)
+    spin = [r[i] - c1 * first[i] + c2 * second[i] for i in range(3)]
+    change = [
+        a[i] - c1 * turned[i] + c2 * (again[i] + across[i]) + along * (d2 * second[i] - d1 * first[i]) for i in range(3)
+    ]
+    return np.array(spin), np.array(change)
+
+
+def _triple(vector: Array) -> _Triple:
+    x, y, z = vector.tolist()
+    return x, y, z
 
 
 def stopping_angle(velocity: float, acceleration: float, jerk: float) -> float:

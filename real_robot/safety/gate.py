@@ -252,7 +252,7 @@ class SafetyGate:
             np.concatenate([self._motion.position[None], positions]),
             np.concatenate([self._motion.rotation[None], rotations]),
             max(h, self.dt),
-        ) or self._regions.point(step.position, step.rotation)
+        )
         if broken is not None:
             return broken
         frames = np.zeros((len(times), 4, 4))

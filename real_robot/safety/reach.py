@@ -28,7 +28,8 @@ class JointLimits(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """Joints (k, n) at times (k,) from a setpoint on, the first for the setpoint; speed: share of the limit used."""
+    """Joints (k, n) at evenly spaced times (k,) from a setpoint on, the first for the setpoint; speed: the share of its
+    limit that the fastest joint used to get there."""
 
     times: Array
     joints: Array
@@ -38,9 +39,10 @@ class Ahead(NamedTuple):
         """Joints (m, n) at times (m,), on the straight line between two samples; the last one afterwards."""
         if len(self.times) == 1:
             return np.repeat(self.joints, len(times), axis=0)
-        i = np.clip(np.searchsorted(self.times, times), 1, len(self.times) - 1)
-        share = np.clip((times - self.times[i - 1]) / (self.times[i] - self.times[i - 1]), 0, 1)[:, None]
-        return np.asarray((1 - share) * self.joints[i - 1] + share * self.joints[i])
+        place = np.minimum(times / self.times[1], len(self.times) - 1)  # evenly spaced
+        i = np.minimum(place.astype(np.int64), len(self.times) - 2)
+        before = self.joints[i]
+        return np.asarray(before + (place - i)[:, None] * (self.joints[i + 1] - before))
 
 
 class Reach:
@@ -48,7 +50,7 @@ class Reach:
 
     def __init__(self, arm: Arm, limits: JointLimits, dt: float) -> None:
         self._arm, self.limits, self._dt = arm, limits, dt
-        self.joints = np.zeros(arm.dof)
+        self.joints, self._change = np.zeros(arm.dof), np.zeros(arm.dof)
         self._measured = self.joints
         self._ahead = Ahead(np.zeros(1), self.joints[None], 0.0)
         self._elapsed = 0.0
@@ -66,7 +68,7 @@ class Reach:
                 f"joint {number + 1} stands at {found[number]:.3f} rad, allowed are {self.limits.low[number]:.3f} to "
                 f"{self.limits.high[number]:.3f} (limits less joint_margin); move the arm there first"
             )
-        self.joints, self._measured = found, joints
+        self.joints, self._change, self._measured = found, np.zeros(self._arm.dof), joints
         self._ahead, self._elapsed = Ahead(np.zeros(1), found[None], 0.0), 0.0
         return None
 
@@ -78,8 +80,8 @@ class Reach:
         """Joints for the next setpoint frames[0] and for evenly spaced samples (k, 4, 4) of the way to rest at
         `times` (k,) after it, or the name of the limit that one of them breaks."""
         guess = self._ahead.at(self._elapsed + self._dt + times)
-        # from where they are: their last change carried on would keep a redundant arm's self-motion going for ever
-        guess[0] = self.joints
+        # carried on, the last change of a redundant arm would keep its self-motion going for ever
+        guess[0] = self.joints if self._arm.dof > 6 else self.joints + self._change
         ahead = self._solve(frames, guess, times)
         if isinstance(ahead, str):
             return ahead
@@ -110,7 +112,7 @@ class Reach:
 
     def accept(self, ahead: Ahead, *, new_way: bool) -> None:
         """The setpoint was sent. new_way: so was the way to rest from it looked at."""
-        self.joints = ahead.joints[0]
+        self._change, self.joints = ahead.joints[0] - self.joints, ahead.joints[0]
         if new_way:
             self._ahead, self._elapsed = ahead, 0.0
         else:

@@ -56,7 +56,8 @@ class Regions:
             cosine = self._cosine(rotations)
             allowed = math.cos(max(0.0, self._cone.half_angle - self._swing * h * h))
             # from a start nearer to the edge than that, it may turn away from the edge
-            if not (cosine >= min(allowed, cosine[0] - 1e-12)).all():
+            least = max(math.cos(self._cone.half_angle), min(allowed, float(cosine[0]) - 1e-12))
+            if not (cosine[1:] >= least).all():
                 return "cone"
         return None
 

@@ -140,6 +140,27 @@ def test_the_gripper_keeps_its_range_and_speed() -> None:
     out.check()
 
 
+def test_an_elbow_that_is_free_does_not_turn_on_by_itself() -> None:
+    out = Recorder(started("panda"))
+    start = out.gate.arm.pose(out.gate.joints)
+    for _ in range(600):
+        out.send(moved(start, [0.03, -0.05, 0.02], [0, 0, 0.2]))
+    assert np.abs(np.diff(out.joints[-100:], axis=0)).max() < 1e-9
+    assert np.abs(out.joints[-1] - out.joints[0]).max() > 0.02
+
+
+def test_the_elbow_follows_the_measured_joints_slowly() -> None:
+    out = Recorder(started("panda"))
+    start, arm = out.gate.arm.pose(out.gate.joints), out.gate.arm
+    # the same pose with the elbow elsewhere, as another controller would have it
+    elsewhere = arm.inverse(start, out.gate.joints + [0.1, 0, -0.1, 0, 0, 0, 0], tolerance=1e-9)
+    apart = np.abs(elsewhere - out.gate.joints).max()
+    for _ in range(1000):
+        out.send(moved(start, [0, 0, 0]), replace(out.perfect(), joints=elsewhere, stamp=out.now + out.gate.dt))
+    assert np.abs(elsewhere - out.gate.joints).max() < 0.75 * apart
+    out.check()
+
+
 # -- stops
 
 
