@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from equidiff.report.measured_data import markdown_loading, markdown_replay
 from equidiff.report.measured_rendering import markdown_rendering
+from equidiff.report.measured_visual import markdown_laws, markdown_published
 from equidiff.report.recorded import (
     markdown_experts,
     markdown_mimicgen,
@@ -22,9 +25,11 @@ from equidiff.report.recorded import (
     read_record,
     replace_block,
 )
-from equidiff.report.svg import Bar, standalone, success_bars
+from equidiff.report.study import Study
+from equidiff.report.svg import Bar, Curve, curves, standalone, success_bars
 from equidiff.results import ResultError
 
+Record = tuple[Study, dict[str, Any]]
 ROOT = Path(__file__).resolve().parent.parent
 MEASUREMENTS = {"experts": markdown_experts, "physics": markdown_physics}
 # blocks of the other pages: what makes the text, and the page
@@ -35,7 +40,10 @@ PAGES = {
     "loading": (markdown_loading, "loading"),
     "loading_small": (markdown_loading, "loading"),
     "rendering": (markdown_rendering, "observations"),
+    "laws": (markdown_laws, "visual"),
+    "published": (markdown_published, "visual"),
 }
+STUDIES = ("lift_cloud", "lift_image")  # of docs/visual.md
 NOTHING = "No result is recorded yet."
 
 
@@ -56,19 +64,48 @@ def contents(root: Path) -> dict[Path, str]:
         if page.exists():
             text = markdown(json.loads(file.read_text())) if file.exists() else NOTHING
             files[page] = replace_block(files.get(page) or page.read_text(), name, text)
+    visual = docs / "visual.md"
+    if visual.exists():
+        for name in STUDIES:
+            text = _study(name, records, docs, "images", files) + _losses(name, records, docs, files)
+            files[visual] = replace_block(files[visual], name, text)
     files[readme] = readme.read_text()
     for page, folder in ((results, "images"), (readme, "docs/images")):
-        text, picture = "", docs / "images" / "demo.png"
-        if "demo" in records:
-            study, record = records["demo"]
-            bars = [Bar(e.label, e.pooled, study.colour(e), e.rates, e is study.entrants[0]) for e in study.entrants]
-            files[docs / "images" / "demo.svg"] = standalone(success_bars(bars))
-            text = f"![Success rates]({folder}/demo.svg)\n\n"
-            if picture.exists():
-                text += f"![The same starts, one policy per row]({folder}/demo.png)\n\n"
-            text += markdown_study(study, record)
-        files[page] = replace_block(files[page], "demo", text or NOTHING)
+        files[page] = replace_block(files[page], "demo", _study("demo", records, docs, folder, files))
     return files
+
+
+def _study(name: str, records: Mapping[str, Record], docs: Path, folder: str, files: dict[Path, str]) -> str:
+    """Chart, picture, film and text of a record. folder: of the pictures, as the page calls it."""
+    if name not in records:
+        return NOTHING
+    study, record = records[name]
+    bars = [Bar(e.label, e.pooled, study.colour(e), e.rates, e is study.entrants[0]) for e in study.entrants]
+    files[docs / "images" / f"{name}.svg"] = standalone(success_bars(bars))
+    text = f"![Success rates]({folder}/{name}.svg)\n\n"
+    if (docs / "images" / f"{name}.png").exists():
+        text += f"![The same starts, one policy per row]({folder}/{name}.png)\n\n"
+    if (docs / "images" / f"{name}.mp4").exists():
+        text += f"[Film of the same starts]({folder}/{name}.mp4)\n\n"
+    return text + markdown_study(study, record)
+
+
+def _losses(name: str, records: Mapping[str, Record], docs: Path, files: dict[Path, str]) -> str:
+    """Chart of the losses of a record's first trainings: on the data that was trained on, dashed, and on other data."""
+    if name not in records:
+        return ""
+    study, record = records[name]
+    lines = [
+        Curve(f"{entrant.label}, {what}", tuple(map(tuple, points)), study.colour(entrant), dashed=key == "train/loss")
+        for entrant in study.entrants
+        for key, what in (("valid/loss", "validation"), ("train/loss", "training"))
+        if (points := record[entrant.key].get("losses", {}).get(key))
+    ]
+    if not lines:
+        return ""
+    chart = curves(lines, title="Loss", x_label="optimiser step", y_label="loss", log_y=True)
+    files[docs / "images" / f"{name}_loss.svg"] = standalone(chart)
+    return f"\n\n![Loss on training and validation data](images/{name}_loss.svg)"
 
 
 def main(arguments: list[str]) -> int:

@@ -60,7 +60,7 @@ class SimulatedEvaluation:
             torch.set_num_threads(1)  # the workers need the other cores
             manifest = inspect_checkpoint(checkpoint)
             policy = load_policy(checkpoint)
-            rollouts = self._prepare(manifest["task"], manifest["control"])
+            rollouts = self._prepare(manifest, policy)
         timed = _Observed(policy)
         footage = Footage(camera=self.camera, width=_WIDTH, height=_HEIGHT, every=_EVERY)
         started = time.monotonic()
@@ -80,15 +80,18 @@ class SimulatedEvaluation:
         write_json(folder / COST, timed.cost())
         result.write(folder / RESULT)
 
-    def _prepare(self, task: Mapping[str, Any], control: str) -> Any:
+    def _prepare(self, manifest: Mapping[str, Any], policy: Any) -> Any:
         from equidiff.sim.env import make_env
         from equidiff.sim.rollouts import Rollouts
+        from equidiff.sim.seeing import sight_of
 
-        if self._rollouts is not None and self._for != (task, control):
+        task, control = manifest["task"], manifest["control"]
+        seen = sight_of(manifest.get("perception"), policy.spec)
+        if self._rollouts is not None and self._for != (task, control, seen):
             self.close()
         if self._rollouts is None:
-            self._for = (task, control)
-            make = functools.partial(make_env, task, control)
+            self._for = (task, control, seen)
+            make = functools.partial(make_env, task, control, perception=seen[0], renderer=seen[1])
             self._rollouts = Rollouts(make, horizon=task["horizon"], workers=self.workers, batch=self.batch)
         return self._rollouts
 

@@ -20,11 +20,12 @@ from equidiff.demo.training import Training, train_all
 
 __all__ = ["Demo", "Trained"]
 
-_DEMOS = "demos.hdf5"
+_DEMOS, _SEEN = "demos.hdf5", "observed.hdf5"
 # sources that a stage's result does not depend on
 _REPORTING = ("report", "demo")
 _NOT_FOR = {
     "demonstrations": (*_REPORTING, "train", "denoisers", "encoders", "nn"),
+    "observations": (*_REPORTING, "train", "denoisers", "encoders", "nn"),
     "training": (*_REPORTING, "sim"),
     "evaluation": (*_REPORTING, "train", "data"),
 }
@@ -71,6 +72,13 @@ class Demo:
             return Path(self.settings.data)
         return self.settings.folder / "demonstrations" / _DEMOS
 
+    @property
+    def observed(self) -> Path:
+        """The file that the policies learn from: the demonstrations, or what was made of them."""
+        if self.settings.observe is None:
+            return self.demonstrations
+        return self.settings.folder / "observations" / _SEEN
+
     def generate_command(self) -> tuple[str, ...]:
         """Command line that records the demonstrations."""
         s = self.settings
@@ -86,13 +94,25 @@ class Demo:
             options.append(f"valid_fraction={s.n_valid / total:g}")
         return ("scripts/generate_demos.py", *options)
 
+    def prepare_command(self) -> tuple[str, ...]:
+        """Command line that makes pictures or points of the demonstrations."""
+        s = self.settings
+        return (
+            "scripts/prepare_data.py",
+            f"data={self.demonstrations}",
+            f"task={s.task}",
+            f"like={s.observe}",
+            f"out={self.observed}",
+            f"workers={s.workers}",
+        )
+
     def train_command(self, key: str, seed: int) -> tuple[str, ...]:
         """Command line that trains a policy."""
         s = self.settings
         return (
             "scripts/train.py",
             f"task={s.task}",
-            f"data.path={self.demonstrations}",
+            f"data.path={self.observed}",
             f"data.n_demo={s.n_demo}",
             f"trainer.max_steps={s.steps}",
             *s.common,
@@ -113,6 +133,8 @@ class Demo:
             source = self._demonstrate().fingerprint
         else:
             source = hashlib.sha256(self.demonstrations.read_bytes()).hexdigest()[:16]
+        if self.settings.observe is not None:
+            source = self._observe(source).fingerprint
         trained = self._train(source)
         self._evaluate(trained)
         return trained
@@ -138,6 +160,23 @@ class Demo:
             stage.finish(wall_s=round(time.monotonic() - begun, 1))
         return stage
 
+    def _observe(self, demonstrations: str) -> Stage:
+        s, file = self.settings, self.root / "configs" / "obs" / f"{self.settings.observe}.yaml"
+        about = {"like": s.observe, "obs": _digest([file], self.root), "demonstrations": demonstrations}
+        stage = Stage(self.observed.parent, {**about, **self._origin("observations", ("task",))})
+        what = f"observations ({s.observe})"
+        with self._timed("observations"):
+            if self._reusable(stage, what) and self.observed.is_file():
+                return stage
+            say(f"\n[1/4] Making {what}")
+            stage.begin(s.fresh)
+            begun = time.monotonic()
+            follow(_python(self.prepare_command()), stage.folder / "prepare.log", cwd=self.root, what="observations")
+            if not self.observed.is_file():
+                raise DemoError(f"scripts/prepare_data.py ended well but did not write {self.observed}")
+            stage.finish(wall_s=round(time.monotonic() - begun, 1))
+        return stage
+
     def _train(self, demonstrations: str) -> list[Trained]:
         s, all_of_them, todo = self.settings, list[Trained](), list[tuple[Trained, Training]]()
         origin = self._origin("training", None)
@@ -146,7 +185,7 @@ class Demo:
                 for key, policy in s.policies.items():
                     command = self.train_command(key, seed)
                     what = [part for part in command[1:] if not part.startswith(("run_dir=", "data.path="))]
-                    settings = {"what": what, "demonstrations": demonstrations, **origin}
+                    settings = {"what": what, "demonstrations": demonstrations, **origin, **self._experiment(what)}
                     stage = Stage(self._run_folder(key, seed), settings)
                     label = policy.label + (f", seed {seed}" if s.seeds > 1 else "")
                     trained = Trained(key, label, seed, stage, command)
@@ -211,10 +250,20 @@ class Demo:
     def _run_folder(self, key: str, seed: int) -> Path:
         return self.settings.folder / key / f"seed{seed}"
 
+    def _experiment(self, overrides: Collection[str]) -> Mapping[str, Any]:
+        """Fingerprint of the named set of choices, if one is used."""
+        names = [part.removeprefix("experiment=") for part in overrides if part.startswith("experiment=")]
+        files = [self.root / "configs" / "experiment" / f"{name}.yaml" for name in names]
+        return {"experiment": _digest([file for file in files if file.is_file()], self.root)} if names else {}
+
     def _origin(self, stage: str, configs: Collection[str] | None) -> Mapping[str, Any]:
         """Fingerprints of the code and config files (None: of all groups) that a stage depends on."""
         groups = self.root / "configs"
-        files = [f for f in sorted(groups.rglob("*.yaml")) if _group(f, groups) not in ("demo", "experiment")]
+        files = [
+            f
+            for f in sorted(groups.rglob("*.yaml"))
+            if _group(f, groups) not in ("demo", "visual_evidence", "experiment")
+        ]
         chosen = [f for f in files if configs is None or _group(f, groups) in configs]
         if "task" in (configs or ("task",)):  # of the tasks, only this one matters
             chosen = [f for f in chosen if _group(f, groups) != "task" or f.stem == self.settings.task]

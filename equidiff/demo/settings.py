@@ -34,13 +34,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What a demo does. The first policy is the one the others are compared with.
+    """What a demo does. The first policy is the one the others are compared with. name: of its file and its folder.
 
     n_demo demonstrations are trained on; n_valid further ones only give the validation loss. Every
     policy is trained `steps` optimiser steps with each of `seeds` training seeds and judged on the
     episodes seed, seed + 1, ..., the first `film` of which are filmed by `camera`. goal: success rate, 0 to 1.
     common: overrides of scripts/train.py for every policy. parallel: trainings at a time. data: a file of
-    demonstrations to use instead of recording some.
+    demonstrations to use instead of recording some. observe: the file of configs/obs whose pictures or points are made
+    of the demonstrations; None: poses are enough.
     """
 
     task: str
@@ -59,6 +60,8 @@ class DemoSettings:
     parallel: int = 2
     common: tuple[str, ...] = ()
     data: str | None = None
+    observe: str | None = None
+    name: str | None = None
     out: str = "outputs/demo"
     fresh: bool = False
     record: str | None = None
@@ -83,7 +86,7 @@ class DemoSettings:
     @property
     def folder(self) -> Path:
         """Where everything of this demo goes."""
-        return Path(self.out) / self.task
+        return Path(self.out) / (self.name or self.task)
 
     @property
     def episode_seeds(self) -> tuple[int, ...]:
@@ -102,13 +105,13 @@ def load_settings(folder: Path, task: str, overrides: Sequence[str] = ()) -> Dem
     tree = yaml.safe_load((folder / f"{task}.yaml").read_text())
     names = [f.name for f in dataclasses.fields(DemoSettings)]
     for key in tree:
-        if key not in names:
+        if key not in names or key == "name":
             raise DemoError(f"{folder / task}.yaml: no setting {key!r}{did_you_mean(key, names)}")
     tree["policies"] = {key: _entry(key, node) for key, node in tree["policies"].items()}
-    tree["common"] = tuple(tree.get("common", ()))
+    tree["common"], tree["name"] = tuple(tree.get("common", ())), task
     for item in overrides:
         key, equals, text = item.partition("=")
-        free = [name for name in names if name not in ("common", "task")]
+        free = [name for name in names if name not in ("common", "task", "name")]
         if not equals or key not in free:
             raise DemoError(f"{item!r}: expected key=value{did_you_mean(key, free)} Keys: {', '.join(free)}")
         tree[key] = _chosen(tree["policies"], text) if key == "policies" else yaml.safe_load(text)

@@ -13,7 +13,7 @@ from equidiff.demo.machine import cores, cpu, versions
 from equidiff.demo.run import Demo, Trained, command_line
 from equidiff.report.page import write_page
 from equidiff.report.pictures import Clip, contact_sheet, write_video
-from equidiff.report.study import Entrant, Run, Study, read_metrics
+from equidiff.report.study import Entrant, Run, Study, read_metrics, series
 from equidiff.results import RolloutResult, write_json
 
 __all__ = ["make_record", "make_study", "write_report"]
@@ -49,7 +49,9 @@ def make_study(demo: Demo, trained: Sequence[Trained], command: Sequence[str]) -
     first = trained[0]
     several = f" with each of {s.seeds} training seeds" if s.seeds > 1 else ""
     origin = f"seed {s.demo_seed}" if s.data is None else f"of {s.data}"
-    recording = (("Only the demonstrations:", command_line(demo.generate_command())),) if s.data is None else ()
+    recording = [("Only the demonstrations:", command_line(demo.generate_command()))] if s.data is None else []
+    if s.observe is not None:
+        recording.append(("Only the observations:", command_line(demo.prepare_command())))
     facts_shown = {
         "data": f"{s.n_demo} demonstrations of {s.task}, the same for every policy ({origin})",
         "training": f"{s.steps} optimiser steps{several}, the same for every policy",
@@ -84,6 +86,7 @@ def make_record(demo: Demo, trained: Sequence[Trained], study: Study, command: S
         "task": s.task,
         "demonstrations": s.n_demo,
         "data": s.data,
+        "observe": s.observe,
         "steps": s.steps,
         "training_seeds": list(range(s.seeds)),
         "seeds": [s.episode_seeds[0], s.episode_seeds[-1]],
@@ -141,8 +144,15 @@ def _about(entrant: Entrant, overrides: Sequence[str]) -> dict[str, Any]:
         "successes_any": entrant.pooled_any.successes,
         "overrides": list(overrides),
         **{name.replace(", ", "_").replace(" ", "_").lower(): value for name, value in entrant.facts.items()},
+        "losses": {key: _thinned(series(entrant.runs[0].metrics, key)) for key in ("train/loss", "valid/loss")},
         "outcomes": ["".join("01"[solved] for solved in run.result.success) for run in entrant.runs],
     }
+
+
+def _thinned(points: Sequence[tuple[float, float]], most: int = 12) -> list[list[float]]:
+    """At most about `most` of the points, evenly, the last one among them."""
+    every = max(1, len(points) // most)
+    return [[int(step), float(f"{loss:.4g}")] for step, loss in points[::-1][::every][::-1]]
 
 
 def _clips(run: Trained) -> list[Clip]:

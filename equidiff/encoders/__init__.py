@@ -2,6 +2,7 @@
 
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.encoders.frame_averaged import FrameAveraged
+from equidiff.encoders.keypoints import KeypointEncoder, SceneKeypointEncoder
 from equidiff.encoders.observation import ObservationEncoder
 from equidiff.encoders.points import PointCloudEncoder
 from equidiff.encoders.scene_image import SceneImageEncoder
@@ -14,10 +15,12 @@ from equidiff.encoders.wrist_image import WristImageEncoder
 __all__ = [
     "ArrayEncoder",
     "FrameAveraged",
+    "KeypointEncoder",
     "ObservationEncoder",
     "PointCloudEncoder",
     "SO2StateEncoder",
     "SceneImageEncoder",
+    "SceneKeypointEncoder",
     "SoftObservationEncoder",
     "StateEncoder",
     "VoxelEncoder",

@@ -14,7 +14,7 @@ from equidiff.report.svg import palette
 from equidiff.results import ResultError, RolloutResult, compare
 from equidiff.statistics import Paired, Proportion
 
-__all__ = ["Entrant", "Run", "Study", "format_p", "headline", "read_metrics", "versus"]
+__all__ = ["Entrant", "Run", "Study", "format_p", "headline", "read_metrics", "series", "versus"]
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_settings_come_from_the_command_line_or_from_what_a_policy_observes(demo
     assert perception_of(config, task) is None
     like = like_observation("point_cloud", TASK, CONFIGS)
     assert like is not None
-    assert like.shapes["point_cloud"] == ((256, 6), "float32")
+    assert like.shapes["point_cloud"] == ((128, 6), "float32")
     assert like_observation("state", TASK, CONFIGS) is None
     config["obs"]["make"] = ["pointcloud"]
     with pytest.raises(ValueError, match="got 'pointcloud'; did you mean 'point_cloud'"):

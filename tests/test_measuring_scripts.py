@@ -1,0 +1,54 @@
+"""What scripts/laws_table.py and scripts/bench_published.py measure, on the smallest cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def laws(name: str, order: int) -> dict[str, dict[str, float | None]]:
+    from laws_table import ROWS, errors_of
+
+    row = next(row for row in ROWS if row.name == name)
+    return dict(errors_of(row, order, OmegaConf.create({"angles": [90, 45], "batch": 2})))
+
+
+def test_the_laws_hold_where_they_should_and_only_there() -> None:
+    exact = laws("state", 8)
+    assert all(error is not None and error < 1e-10 for row in exact.values() for error in row.values())
+    between = laws("state", 4)["45"]
+    assert between["encoder"] is None
+    assert between["denoiser"] is None
+    assert between["sampler"] is not None
+    assert between["sampler"] > 1e-3
+    strict, free = laws("soft state, weight 0", 4)["90"], laws("soft state, weight 1", 4)["90"]
+    assert strict["encoder"] is not None
+    assert free["encoder"] is not None
+    assert strict["encoder"] < 1e-10 < 1e-4 < free["encoder"]
+
+
+def test_every_row_is_another_policy() -> None:
+    from laws_table import ROWS
+
+    assert len({(row.name, row.size) for row in ROWS}) == len({row.overrides for row in ROWS}) == len(ROWS)
+
+
+def test_a_step_of_a_published_policy_is_measured() -> None:
+    from bench_published import measured
+
+    small = ["encoder.channels=16", "denoiser.widths=[16,32]", "denoiser.step_embedding=16"]
+    config = OmegaConf.create({"task": "stack_d1", "batch": 2, "repeats": 1, "overrides": small})
+    found = measured("equidiff_image_abs", config)
+    assert set(found) == {"parameters", "step_s", "peak_mb", "imports_mb", "build_s"}
+    assert found["peak_mb"] > found["imports_mb"] > 50
+    assert found["step_s"] > 0
+    assert found["parameters"] > 11_199_744  # the wrist's network alone
