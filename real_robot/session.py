@@ -53,8 +53,8 @@ __all__ = ["Session"]
 class Session:
     """Opens everything of `config` on `stack`. Raises DeviceError, PlannerError, BuildError or LimitsError."""
 
-    def __init__(self, config: DictConfig, stack: ExitStack) -> None:
-        self._config, self._stack = config, stack
+    def __init__(self, config: DictConfig, stack: ExitStack, say: Callable[[str], None] = print) -> None:
+        self._config, self._stack, self._say = config, stack, say
         self._limits = SafetyLimits.from_config(plain(config.safety))
         self._settings = RunSettings(**plain(config.run))
         self._schedule = ScheduleSettings(**plain(config.schedule))
@@ -96,6 +96,7 @@ class Session:
             home_speed=float(config.home_speed),
             success=success,
             recover=None if self._simulated or not sys.stdin.isatty() else _ask,
+            say=self._say,
         )  # fmt: skip
         for sensor in self._sensors:
             if hasattr(sensor, "listener"):

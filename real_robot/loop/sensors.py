@@ -73,7 +73,7 @@ class CameraSensor(Sensor):
 
     observe: {camera: frame}, {camera on the gripper: pose of the tool in the base frame when it was captured} ->
     observations; `real_robot.calibration.live.Scene.observe`. on_gripper: the cameras that need the latter. listener:
-    hears of every picture that is seen for the first time.
+    hears name, number and time of capture of every picture that is seen for the first time.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class CameraSensor(Sensor):
         observe: Callable[[Mapping[str, CameraFrame], Mapping[str, Pose]], Arrays],
         history: StateHistory,
         on_gripper: Sequence[str] = (),
-        listener: Callable[[str, CameraFrame], None] | None = None,
+        listener: Callable[[str, int, float], None] | None = None,
     ) -> None:
         self._keys, self._cameras, self._observe = tuple(keys), dict(cameras), observe
         self._history, self._on_gripper, self.listener = history, tuple(on_gripper), listener
@@ -100,7 +100,7 @@ class CameraSensor(Sensor):
             if frame.number != self._numbers[name]:
                 self._numbers[name] = frame.number
                 if self.listener is not None:
-                    self.listener(name, frame)
+                    self.listener(name, frame.number, frame.stamp)
         return min(frame.stamp for frame in frames.values())
 
     def at(self, stamp: float) -> Arrays:

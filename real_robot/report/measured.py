@@ -1,0 +1,37 @@
+"""The table of scripts/closed_loop.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from equidiff.report.recorded import markdown_table
+from equidiff.statistics import Proportion
+
+__all__ = ["markdown_closed_loop"]
+
+
+def markdown_closed_loop(record: Mapping[str, Any]) -> str:
+    """Success with exact 95 % intervals, time to success and faults, of each way to run the policy."""
+
+    def share(solved: int, episodes: int) -> list[str]:
+        low, high = Proportion(solved, episodes).interval()
+        return [f"{solved}/{episodes}", f"{100 * low:.0f}–{100 * high:.0f} %"]
+
+    plain = record["plain"]
+    rows = [["plain rollout", "–", *share(plain["solved"], plain["episodes"]), "–", "–"]]
+    for row in record["rows"]:
+        delay = "of this computer" if row["delay"] is None else f"{1000 * row['delay']:.0f} ms"
+        if row["delay"] is None and row["observation_to_plan_s"] is not None:
+            delay += f" ({1000 * row['observation_to_plan_s']:.0f} ms)"
+        rows.append(
+            [
+                f"{row['time']} time, {row['stitch'].replace('_', ' ')}",
+                delay,
+                *share(row["solved"], row["episodes"]),
+                "–" if row["seconds"] is None else f"{row['seconds']:.1f} s",
+                ", ".join(f"{count} × {name.replace('_', ' ')}" for name, count in row["faults"].items()) or "none",
+            ]
+        )
+    header = ["loop", "delay of the policy", "solved", "95 % interval", "time to success", "faults"]
+    return f"{record['task']}:\n\n{markdown_table(header, rows, 'llrrrl')}\n\n`{record['command']}`"
