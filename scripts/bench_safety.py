@@ -27,6 +27,7 @@ def main(name: str, ticks: int) -> None:
     start = arm.pose(joints)
     many = np.repeat(joints[None], 12, axis=0)
     print(f"{name}, microseconds           p50      p99      max    quiet")
+    _report("sum of two 3-vectors", _times(lambda _: start.position + start.position, 2000))  # how fast NumPy is here
     _report("forward kinematics", _times(lambda _: arm.forward(joints), 2000))
     _report("and Jacobian", _times(lambda _: arm.forward_jacobian(joints), 2000))
     _report("step of inverse kin.", _times(lambda _: arm.step(joints, start.matrix), 2000))
