@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -71,6 +72,9 @@ def _serve(config: DictConfig) -> int:
         await server.close()
 
     asyncio.run(run())
+    if server.busy:
+        print("the policy is stuck; ended without it", flush=True)
+        os._exit(1)  # Python would wait for its thread
     return 0
 
 

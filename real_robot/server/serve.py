@@ -63,6 +63,12 @@ class PolicyServer:
         self._seconds: deque[float] = deque(maxlen=1000)
         self._worker = ThreadPoolExecutor(1, "policy")
         self._server: Server | None = None
+        self._stopped: asyncio.Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the policy is at work."""
+        return self._pending > 0
 
     async def start(
         self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None, insecure: bool = False
@@ -74,6 +80,7 @@ class PolicyServer:
                 "tls.certificate and tls.key, or insecure=true on a network that is yours alone"
             )
         limits = self._limits
+        self._stopped = asyncio.get_running_loop().create_future()
         server = self._server = await serve(
             self._talk,
             host,
@@ -98,6 +105,8 @@ class PolicyServer:
 
     async def close(self) -> None:
         """End all connections and stop listening."""
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)  # nobody waits for a policy that is stuck
         if self._server is not None:
             self._server.close(code=CloseCode.SERVICE_RESTART, reason="the server is stopping")
             await self._server.wait_closed()
@@ -128,7 +137,7 @@ class PolicyServer:
         return None
 
     def _health(self, known: bool) -> dict[str, Any]:
-        health: dict[str, Any] = {"ok": True, "busy": self._pending > 0, "version": installed_version()}
+        health: dict[str, Any] = {"ok": True, "busy": self.busy, "version": installed_version()}
         if known:
             seconds = list(self._seconds)
             quantiles = [float(q) for q in np.quantile(seconds, (0.5, 0.99))] if seconds else [None, None]
@@ -181,10 +190,12 @@ class PolicyServer:
         )
         self._pending += 1
         work.add_done_callback(self._finished)
-        done, _ = await asyncio.wait({work}, timeout=self._limits.plan_s)
+        assert self._stopped is not None
+        ends: set[asyncio.Future[Any]] = {work, self._stopped}
+        done, _ = await asyncio.wait(ends, timeout=self._limits.plan_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             return pack_failure(number, f"no plan within {self._limits.plan_s:g} s")
-        if work.cancelled():
+        if work not in done or work.cancelled():
             return pack_failure(number, "the server is stopping")
         failure = work.exception()
         if failure is not None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -132,12 +132,25 @@ def _array(name: str, value: NDArray[Any]) -> dict[str, Any]:
     stored = _DTYPES.get(array.dtype.name)
     if stored is None:
         raise WireError(f"{name}: dtype {array.dtype} cannot be sent; use one of {', '.join(_DTYPES)}")
-    return {"dtype": array.dtype.name, "shape": array.shape, "data": array.astype(stored, copy=False).tobytes()}
+    flat = np.ascontiguousarray(array, stored).reshape(-1)
+    return {"dtype": array.dtype.name, "shape": array.shape, "data": flat.view(np.uint8).data}
 
 
 def _pack(**message: Any) -> bytes:
-    packed: bytes = msgpack.packb(message)
+    # room for all from the start: growing the buffer copies everything again and again
+    size = sum(node["data"].nbytes for node in _nodes(message)) + _SPARE
+    packed: bytes = msgpack.Packer(buf_size=size).pack(message)
     return packed
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """The arrays in a message that is about to be packed."""
+    if isinstance(tree, dict):
+        if "data" in tree and isinstance(tree["data"], memoryview):
+            yield tree
+        else:
+            for value in tree.values():
+                yield from _nodes(value)
 
 
 # -- from bytes ----------------------------------------------------------------------------------------

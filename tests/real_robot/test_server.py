@@ -12,6 +12,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -235,7 +236,7 @@ def test_too_fast(toy: Scripted) -> None:
 
 
 def test_too_many_connections(toy: Scripted) -> None:
-    with serving(PolicyServer(toy, TOKEN, limits=Limits(connections=2, handshake_s=0.5))) as port:
+    with serving(PolicyServer(toy, TOKEN, limits=Limits(connections=2, handshake_s=60))) as port:
         with socket.create_connection(("127.0.0.1", port)), opened(port) as client:
             client.recv()
             with socket.create_connection(("127.0.0.1", port), timeout=30) as third:
@@ -291,6 +292,21 @@ def test_a_policy_that_is_stuck(toy: Scripted) -> None:
         assert texts[:3] == ["no plan within 0.05 s"] * 3
         assert "busy: 3 requests" in texts[3]
         until(lambda: not health(port)["busy"])
+
+
+def test_a_stuck_policy_does_not_keep_the_server_from_stopping() -> None:
+    toy = Scripted()
+    try:
+        with serving(PolicyServer(toy, TOKEN, limits=Limits(plan_s=60))) as port:
+            toy.go.clear()
+            with opened(port) as client:
+                client.recv()
+                client.send(pack_request(1, request()))
+                until(lambda: health(port)["busy"])
+                begin = time.monotonic()
+        assert time.monotonic() - begin < 20
+    finally:
+        toy.go.set()
 
 
 def test_any_exception_of_the_policy_is_told_and_survived(port: int, toy: Scripted) -> None:
