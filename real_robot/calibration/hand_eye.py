@@ -77,7 +77,7 @@ def solve_hand_eye(views: Sequence[BoardView], tools: Sequence[Pose], lens: Lens
             raise _disagree(views, rms)
         kept, guess = again, (x, z)
     check_poses([tools[i] for i in kept])
-    parts = [problem.refine(x, z, [i for i in kept if i != left], 4) for left in kept]
+    parts = [problem.refine(x, z, [i for i in kept if i != left], 2) for left in kept]
     camera_error, board_error = (_jackknife([part[side] for part in parts], (x, z)[side]) for side in (0, 1))
     return HandEye(
         mount,

@@ -14,6 +14,7 @@ import pytest
 from camera_fakes import CountingCamera
 
 from real_robot.camera_process import CameraProcess
+from real_robot.check import CheckSettings, check_camera
 from real_robot.contract import CameraError
 
 
@@ -74,6 +75,11 @@ def test_pictures_come_whole_in_order_and_once(camera: CameraProcess) -> None:
     assert numbers == sorted(set(numbers))
     newest = camera.latest()
     assert newest.number >= numbers[-1]
+
+
+def test_the_process_keeps_the_contract_of_a_camera() -> None:
+    report = check_camera(process(), CheckSettings(patience=20.0))
+    assert report.passed, str(report)
 
 
 def test_history_is_by_time_of_capture(camera: CameraProcess) -> None:
@@ -140,6 +146,7 @@ def test_what_goes_wrong_at_the_start_is_the_error_of_connect() -> None:
 _PARENT = """
 import functools, os, sys
 from camera_fakes import CountingCamera
+from real_robot.check import CheckSettings, check_camera
 from real_robot.camera_process import CameraProcess
 if __name__ == "__main__":
     camera = CameraProcess(functools.partial(CountingCamera))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from real_robot.check import check_robot
 from real_robot.contract import RobotError
 from real_robot.drivers.franka import FrankaRobot
 from real_robot.drivers.franka_settings import FrankaGripperSettings, FrankaSettings
@@ -51,7 +52,7 @@ class FakeArm:
         self.stopping, self.refuse_recovery = False, False
         self.pending: Exception | None = None
         self.place = Affine(START.position, START.quat)
-        self.joints = np.zeros(7)
+        self.joints = np.array([0.0, 0.0, 0.0, -1.57, 0.0, 1.57, 0.785])
         self.width, self.hand_alive, self.hand_calls = 0.04, True, []
         self.references: list[Any] = []
         self._time = 0
@@ -386,6 +387,11 @@ def test_the_hand_grasps_when_closing_and_is_told_when_lost(arm: FakeArm, robot:
     arm.hand_alive = True
     robot.recover()
     command(robot)
+
+
+def test_the_driver_keeps_the_contract(arm: FakeArm) -> None:
+    report = check_robot(FrankaRobot(settings(command_timeout=0.1)), confirm=lambda question: True)
+    assert report.passed, str(report)
 
 
 def test_homing_within_the_limits_only(arm: FakeArm, robot: FrankaRobot) -> None:

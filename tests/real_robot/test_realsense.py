@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from real_robot.check import CheckSettings, check_camera
 from real_robot.contract import CameraError
 from real_robot.drivers.realsense import RealSenseCamera, RealSenseSettings, read_gravity
 
@@ -119,6 +120,12 @@ def test_colour_and_aligned_depth_with_their_time_of_capture(fake: FakeRealSense
     assert not camera.connected
     with camera:  # and again
         assert camera.read(20.0).image.shape == (H, W, 3)
+
+
+def test_the_driver_keeps_the_contract(fake: FakeRealSense) -> None:
+    fake.stream()
+    report = check_camera(RealSenseCamera(SETTINGS, fake.device), CheckSettings(patience=20.0))
+    assert report.passed, str(report)
 
 
 def test_only_the_newest_is_returned_and_a_silent_camera_is_told(fake: FakeRealSense) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from real_robot.check import check_robot
 from real_robot.contract import RobotError
 from real_robot.drivers import ros2
 from real_robot.drivers.ros2 import Ros2Robot, Ros2Settings
@@ -260,6 +261,11 @@ def test_bad_targets_are_refused(robot: Ros2Robot) -> None:
             robot.command(Target(here, gripper), time.monotonic() + at)
     with pytest.raises(RobotError, match="outside the limits of ur5e"):
         robot.move_joints(np.full(6, 9.0), 0.5)
+
+
+def test_the_driver_keeps_the_contract(controller: Controller) -> None:
+    report = check_robot(Ros2Robot(settings(command_timeout=0.15)), confirm=lambda question: True)
+    assert report.passed, str(report)
 
 
 def test_homing(robot: Ros2Robot) -> None:
