@@ -17,7 +17,17 @@ from real_robot.poses import Pose
 from real_robot.safety import SafetyGate, SafetyLimits
 from real_robot.teleop.parts import Parts
 
-__all__ = ["BuildError", "build_cameras", "build_gate", "build_parts", "build_robot", "plain"]
+__all__ = [
+    "BuildError",
+    "build_cameras",
+    "build_gate",
+    "build_parts",
+    "build_robot",
+    "calibration_files",
+    "clock_of",
+    "driver_of",
+    "plain",
+]
 
 
 class BuildError(ValueError):
@@ -61,14 +71,20 @@ def _sim(node: Mapping[str, Any]) -> Robot:
 _ROBOTS: dict[str, Callable[[Mapping[str, Any]], Robot]] = {"ur": _ur, "franka": _franka, "ros2": _ros2, "sim": _sim}
 
 
-def build_robot(node: DictConfig) -> Robot:
-    """The arm of the node `robot`, not connected. BuildError for a driver that does not exist."""
-    values = plain(node)
-    name = values.pop("driver", None)
+def driver_of(node: Any) -> str:
+    """The key `driver` of the node `robot`. BuildError for one that does not exist."""
+    name = plain(node).get("driver")
     if name not in _ROBOTS:
         raise BuildError(
             f"robot.driver: expected one of {', '.join(_ROBOTS)}, got {name!r}{did_you_mean(str(name), _ROBOTS)}"
         )
+    return str(name)
+
+
+def build_robot(node: Any) -> Robot:
+    """The arm of the node `robot`, not connected. BuildError for a driver that does not exist."""
+    name, values = driver_of(node), plain(node)
+    del values["driver"]
     return _ROBOTS[name](values)
 
 

@@ -24,6 +24,7 @@ from real_robot.build import (
     build_robot,
     calibration_files,
     clock_of,
+    driver_of,
     plain,
 )
 from real_robot.clock import ManualClock
@@ -59,7 +60,7 @@ class Session:
         self._settings = RunSettings(**plain(config.run))
         self._schedule = ScheduleSettings(**plain(config.schedule))
         self._manifest = inspect_checkpoint(config.checkpoint)
-        self._simulated = config.robot.driver == "sim"
+        self._simulated = driver_of(config.robot) == "sim"
         operator = self._operator()
         self._robot = self._make_robot()
         self._clock = clock_of(self._robot)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-__all__ = ["RunSettings"]
+__all__ = ["RunSettings", "SettingsError"]
+
+
+class SettingsError(ValueError):
+    """Numbers of the loop that make no sense; the message names the key."""
 
 
 @dataclass(frozen=True)
@@ -28,5 +32,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not 0 < value < 1e6:
-                raise ValueError(f"run.{field.name}: expected a number > 0, got {value}")
+            if value is None and field.name == "execute":
+                continue
+            if not isinstance(value, int | float) or not 0 < value < 1e6:
+                raise SettingsError(f"run.{field.name}: expected a number > 0, got {value}")
