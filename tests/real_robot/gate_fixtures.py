@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from real_robot.kinematics import Arm, load_arm
-from real_robot.poses import Pose
+from real_robot.poses import Pose, exp_map
 from real_robot.safety import Bound, Box, Cone, RateLimits, SafetyGate, SafetyLimits
 from real_robot.types import Array, RobotState, Target
 
@@ -52,6 +53,19 @@ def started(name: str = "ur5e", hz: float = 500.0, joints: Array | None = None, 
     gate = SafetyGate(limits_around(arm, where, **changes), arm, command_hz=hz, gripper=(0.0, 0.085))
     gate.reset(state_at(arm, where, 0.0), 0.0)
     return gate
+
+
+def moved(pose: Pose, metres: object, turn: object = (0, 0, 0), gripper: float = 0.04) -> Target:
+    """`pose` shifted along the base's axes and turned in the tool's frame."""
+    return Target(Pose(pose.position + np.asarray(metres), pose.rotation @ exp_map(turn)), gripper)
+
+
+def forged(pose: Pose, **fields: object) -> Target:
+    """A pose whose numbers were changed behind the back of its check."""
+    out = copy.copy(pose)
+    for name, value in fields.items():
+        object.__setattr__(out, name, value if isinstance(value, str) else np.asarray(value))
+    return Target(out, 0.04)
 
 
 class Recorder:
