@@ -31,8 +31,9 @@ $(STAMP): $(NEEDS)
 demo: setup
 	$(BIN)/python scripts/demo.py $(TASK) $(ARGS)
 
+# one process for each core, up to four: each takes about 2 GB; ARGS="-n 0" runs in one process
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from equidiff.config import did_you_mean
 from real_robot.camera_process import CameraProcess
-from real_robot.clock import Clock, ManualClock, MonotonicClock
+from real_robot.clock import Clock, MonotonicClock
 from real_robot.contract import Camera, Robot
 from real_robot.poses import Pose
 from real_robot.safety import SafetyGate, SafetyLimits
@@ -61,11 +61,9 @@ def _ros2(node: Mapping[str, Any]) -> Robot:
 
 
 def _sim(node: Mapping[str, Any]) -> Robot:
-    from real_robot.sim.robot import SimRobot
-    from real_robot.sim.setting import make_world
+    from real_robot.sim.setting import make_robot
 
-    clock = MonotonicClock.starting_now(float(node["rate"])) if not node["virtual"] else ManualClock(step=0.002)
-    return SimRobot(make_world(node, clock), float(node["command_hz"]), float(node["latency"]), float(node["jitter"]))
+    return make_robot(node)
 
 
 _ROBOTS: dict[str, Callable[[Mapping[str, Any]], Robot]] = {"ur": _ur, "franka": _franka, "ros2": _ros2, "sim": _sim}

@@ -136,20 +136,11 @@ class Session:
     def _make_robot(self) -> Robot:
         if not self._simulated:
             return build_robot(self._config.robot)
-        from equidiff.sim.seeing import sight_of
-        from equidiff.sim.task import Task
-        from real_robot.clock import MonotonicClock
-        from real_robot.sim.robot import SimRobot
-        from real_robot.sim.setting import make_world
+        from real_robot.sim.setting import make_robot
 
-        node = plain(self._config.robot)
-        clock = ManualClock(step=0.002) if node["virtual"] else MonotonicClock.starting_now(float(node["rate"]))
-        task = Task.from_config(self._manifest["task"]) if "task" in self._manifest else None
-        spec = load_policy(self._config.checkpoint).spec
-        perception, renderer = sight_of(self._manifest.get("perception"), spec)
-        world = make_world(node, clock, task, perception, renderer)
-        self._stack.callback(world.close)
-        return SimRobot(world, float(node["command_hz"]), float(node["latency"]), float(node["jitter"]))
+        robot = make_robot(plain(self._config.robot), self._manifest, load_policy(self._config.checkpoint).spec)
+        self._stack.callback(robot.world.close)
+        return robot
 
     def _make_planner(self) -> Planner:
         node = self._config.policy

@@ -28,6 +28,7 @@ from equidiff.report.recorded import (
 from equidiff.report.study import Study
 from equidiff.report.svg import Bar, Curve, curves, standalone, success_bars
 from equidiff.results import ResultError
+from real_robot.report.measured import markdown_closed_loop
 
 Record = tuple[Study, dict[str, Any]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +41,7 @@ PAGES = {
     "loading": (markdown_loading, "loading"),
     "loading_small": (markdown_loading, "loading"),
     "rendering": (markdown_rendering, "observations"),
+    "closed_loop": (markdown_closed_loop, "closed_loop"),
     "laws": (markdown_laws, "visual"),
     "published": (markdown_published, "visual"),
 }

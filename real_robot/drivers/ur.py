@@ -21,6 +21,7 @@ import numpy as np
 
 from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.drivers.robotiq import Robotiq
+from real_robot.drivers.ur_patience import within
 from real_robot.drivers.ur_process import ServoProcess
 from real_robot.drivers.ur_receive import Measurement, Receiver
 from real_robot.drivers.ur_settings import URSettings
@@ -129,7 +130,7 @@ class URRobot(Robot):
     def _open(self) -> None:
         """Measurements and script, new; at rest afterwards."""
         s = self.settings
-        receiver = self._receiver = Receiver(s.address, s.max_state_age)
+        receiver = self._receiver = Receiver(s.address, s.max_state_age, s.connect_timeout)
         receiver.wait(s.connect_timeout)
         mode = self._newest().mode
         if mode in (RobotMode.PROTECTIVE_STOP, RobotMode.EMERGENCY_STOP, RobotMode.IDLE):
@@ -318,10 +319,13 @@ class URRobot(Robot):
     def recover(self) -> None:
         if not self._opened:
             raise self._error("not connected")
+        s, receiver = self.settings, self._receiver
+        if receiver is not None and receiver.connected and time.monotonic() - receiver.arrived > s.max_state_age:
+            raise self._error("no measurement comes: the controller is still frozen, or the cable is out")
         servo, self._servo = self._servo, None
         if servo is not None:
             servo.kill()
-        self._unlock()
+        within(s.unlock_timeout + 5, self._unlock, f"{s.name} at {s.address}: the dashboard does not answer")
         self._shut(gently=False)
         try:
             self._open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import deque
@@ -80,20 +81,28 @@ class ClockOffset:
 class Receiver:
     """Reads in a thread. `newest` is the last measurement; `trouble` the first thing that went wrong, for good.
 
-    behind: seconds by which packages may lag behind the best ones before that is trouble.
+    behind: seconds by which packages may lag behind the best ones before that is trouble. timeout: patience with the
+    first answer.
     """
 
-    def __init__(self, address: str, behind: float) -> None:
+    def __init__(self, address: str, behind: float, timeout: float) -> None:
         from rtde_receive import RTDEReceiveInterface
 
         self._name = f"UR arm at {address}"
         self._behind = behind
-        self._receive: Any = None
         try:
-            self._receive = RTDEReceiveInterface(address, -1.0, _VARIABLES)
-        except RuntimeError as error:
+            # ur_rtde's constructor would wait for ever, and hold the interpreter: ask for the protocol version first
+            with socket.create_connection((address, 30004), timeout) as asked:
+                asked.sendall(bytes([0, 5, ord("V"), 0, 2]))
+                asked.recv(4)
+            self._receive: Any = RTDEReceiveInterface(address, -1.0, _VARIABLES)
+        except TimeoutError as error:
+            raise RobotError(f"{self._name}: nothing answers in {timeout} s; is it off, or frozen?") from error
+        except (OSError, RuntimeError) as error:
             raise RobotError(f"{self._name}: {error}; is it switched on, and port 30004 open?") from error
         self.newest: Measurement | None = None
+        self.arrived = 0.0
+        """When the last package came."""
         self.trouble: str | None = None
         self.watching = threading.Event()
         """Set once the script runs: from then on its end is trouble."""
@@ -135,7 +144,7 @@ class Receiver:
             if controller < last:
                 self._blame("the controller's clock went back: it was restarted")
                 return
-            last = controller
+            last, self.arrived = controller, now
             offset = self._offset.add(now, controller)
             stamp = max(min(controller + offset, now), at_least)
             at_least = stamp

@@ -12,12 +12,15 @@ from equidiff.config import did_you_mean
 from equidiff.hydra_app import CONFIGS
 from equidiff.perception import PerceptionSettings
 from equidiff.sim.render import RendererSettings
+from equidiff.sim.seeing import sight_of
 from equidiff.sim.task import Task
-from real_robot.clock import Clock, ManualClock
+from equidiff.spec import Spec
+from real_robot.clock import Clock, ManualClock, MonotonicClock
 from real_robot.contract import RobotError
+from real_robot.sim.robot import SimRobot
 from real_robot.sim.world import SimWorld
 
-__all__ = ["make_world", "task_named"]
+__all__ = ["make_robot", "make_world", "task_named"]
 
 
 def task_named(name: str, folder: Path = CONFIGS / "task") -> Task:
@@ -45,3 +48,19 @@ def make_world(
         world.start()
     world.reset(int(node.get("seed", 0)))
     return world
+
+
+def make_robot(
+    node: Mapping[str, Any], manifest: Mapping[str, Any] | None = None, spec: Spec | None = None
+) -> SimRobot:
+    """The arm of that node in its own world and time; `robot.world.close()` ends it.
+
+    manifest, spec: of the checkpoint that is going to see this world; its task, if the node names none, and its
+    pictures. PerceptionError if these would be drawn otherwise than those of its training data.
+    """
+    clock = ManualClock(step=0.002) if node["virtual"] else MonotonicClock.starting_now(float(node["rate"]))
+    about = manifest or {}
+    task = Task.from_config(about["task"]) if "task" in about else None
+    perception, renderer = (None, None) if spec is None else sight_of(about.get("perception"), spec)
+    world = make_world(node, clock, task, perception, renderer)
+    return SimRobot(world, float(node["command_hz"]), float(node["latency"]), float(node["jitter"]))

@@ -45,7 +45,7 @@ class SimWorld:
         renderer: RendererSettings | None = None,
     ) -> None:
         if arm not in _ROBOTS:
-            raise ValueError(f"arm: expected one of {', '.join(_ROBOTS)}, got {arm!r}")
+            raise RobotError(f"robot.arm: expected one of {', '.join(_ROBOTS)}, got {arm!r}")
         arguments = env_arguments(task, "absolute")
         arguments["env_kwargs"]["robots"] = [_ROBOTS[arm]]
         self.env = TaskEnv(task, arguments, "fast", perception, renderer)
