@@ -10,6 +10,8 @@ from equidiff.statistics import Proportion
 
 __all__ = ["markdown_closed_loop"]
 
+_STITCHES = {"replace": "new plan at once", "blend": "blended", "real_time": "real-time chunking"}
+
 
 def markdown_closed_loop(record: Mapping[str, Any]) -> str:
     """Success with exact 95 % intervals, time to success and faults, of each way to run the policy."""
@@ -26,7 +28,7 @@ def markdown_closed_loop(record: Mapping[str, Any]) -> str:
             delay += f" ({1000 * row['observation_to_plan_s']:.0f} ms)"
         rows.append(
             [
-                f"{row['time']} time, {row['stitch'].replace('_', ' ')}",
+                f"{row['time']} time, {_STITCHES.get(row['stitch'], row['stitch'])}",
                 delay,
                 *share(row["solved"], row["episodes"]),
                 "–" if row["seconds"] is None else f"{row['seconds']:.1f} s",

@@ -19,6 +19,7 @@ __all__ = ["TOOLS", "SimRobot"]
 
 _WATCHDOG = 0.1
 _TICK = 0.002
+_AT_REST = 0.05  # rad/s
 TOOLS = {
     "panda": Pose.from_rotvec([0, 0, 0.0965], [0, 0, -2.356687]),
     "ur5e": Pose.from_rotvec([0.0007, -0.00013, 0.14279], [0, 0, -np.pi / 2]),
@@ -29,7 +30,8 @@ TOOLS = {
 class SimRobot(Robot):
     """latency: seconds until a measurement can be read; jitter: standard deviation of that, cut at 0.
 
-    Commands take effect at once and hold until the next; without one for 0.1 s the arm rests.
+    Commands take effect at once and hold until the next; without one for 0.1 s the arm rests. After `stop` they are
+    refused until the arm rests and none came for 0.1 s, so that those under way do not overrule it.
     """
 
     def __init__(
@@ -43,7 +45,8 @@ class SimRobot(Robot):
         self._states: deque[tuple[float, RobotState]] = deque(maxlen=400)
         self._newest: RobotState | None = None
         self._commanded = -np.inf
-        self._connected = self._stopped = False
+        self._connected = self._stopped = self._held = False
+        self._asked = -np.inf  # the last command, taken or not
         self.stopped_at: float | None = None
         """When the arm was last brought to rest by its driver or its controller; for tests."""
 
@@ -116,7 +119,8 @@ class SimRobot(Robot):
     def _restart(self) -> None:
         """At the start of an episode: the arm stands, and what was measured before is not true any more."""
         self._states.clear()
-        self._newest, self._commanded, self._stopped = None, -np.inf, False
+        self._newest, self._commanded, self._asked = None, -np.inf, -np.inf
+        self._stopped = self._held = False
         self._measure(self._world.time)
         self._newest = self._states[-1][1] if self._states else None
 
@@ -154,10 +158,16 @@ class SimRobot(Robot):
     def command(self, target: Target, at: float) -> Sent:
         self._check()
         now = self._world.clock.now()
-        if not (np.isfinite(at) and np.isfinite(target.gripper)):
-            raise RobotError(f"sim: refused a target for time {at} with gripper {target.gripper}")
+        place = (*target.pose.position, *target.pose.rotation.flat, target.gripper, at)
+        if not np.isfinite(place).all():
+            raise RobotError(f"sim: refused a target that is not finite, for time {at}: {place[:3]}")
         if self.faults.mode is not RobotMode.READY:
             raise RobotError(f"sim: takes no commands, {self.faults.mode.value}")
+        asked, self._asked = self._asked, now
+        if self._held:
+            if now - asked < _WATCHDOG or np.abs(self._world.joints[1]).max() > _AT_REST:
+                raise RobotError("sim: stopped; takes commands again at rest, 0.1 s after the last one")
+            self._held = False
         self._commanded = now
         if now < self.faults.frozen_until:
             return Sent(target, at, now)  # the controller does not hear it, and nobody knows
@@ -169,6 +179,7 @@ class SimRobot(Robot):
 
     def stop(self) -> None:
         if self._connected and not self.faults.disconnected:
+            self._held = True
             self._halt(self._world.clock.now())
 
     def recover(self) -> None:
@@ -176,6 +187,7 @@ class SimRobot(Robot):
         if self.faults.mode is RobotMode.EMERGENCY_STOP:
             raise RobotError("sim: the emergency stop is still pressed")
         self.faults.mode = RobotMode.READY
+        self._held = False
 
     def move_joints(self, joints: Array, speed: float) -> None:
         """Along a straight line in joint space, the arm steered by the poses on it."""

@@ -81,7 +81,9 @@ class SimWorld:
             self._physics = physics
             self._substep = float(self.env.env.model_timestep)
             self._time = self.clock.now()
-            self._posture = np.array(self.env.env.robots[0].controller.initial_joint)
+            controller = self.env.env.robots[0].controller
+            self._posture = np.array(controller.initial_joint)
+            self._gains = np.array(controller.kp), np.array(controller.kd)
             self._goal = (self.pose, -1.0)
             self.rest()
             base = self.env.env.robots[0].base_pos, self.env.env.robots[0].base_ori
@@ -155,15 +157,20 @@ class SimWorld:
         """Go to `pose` of the gripper site in the world from now on; grip -1 open, +1 closed."""
         with self.lock:
             self._goal = (pose, float(np.clip(grip, -1, 1)))
-            self.env.env.robots[0].controller.initial_joint = self._posture
+            controller = self.env.env.robots[0].controller
+            controller.initial_joint = self._posture
+            controller.kp, controller.kd = self._gains
 
     def rest(self) -> None:
         """Stay where the arm is, as it was told to hold the gripper."""
         with self.lock:
             grip = -1.0 if self._goal is None else self._goal[1]
             self._goal = (self.pose, grip)
+            controller = self.env.env.robots[0].controller
             # the controller pulls a redundant arm to a posture of its own: at rest that is the one it has
-            self.env.env.robots[0].controller.initial_joint = self.joints[0]
+            controller.initial_joint = self.joints[0]
+            # and it is a soft spring, where an arm that stops is stiff
+            controller.kp, controller.kd = 4 * self._gains[0], 2 * self._gains[1]
 
     @property
     def pose(self) -> Pose:

@@ -314,9 +314,9 @@ def test_protective_stop_is_told_and_nothing_resumes(robot: URRobot, fake: FakeU
     hit = time.monotonic()
     fake.protective_stop()
     error = follow_on(robot, 2.0)
-    assert error is not None
-    assert "protective_stop" in str(error) or "old" in str(error)  # old: of a very busy machine
+    assert error is not None  # what is seen first on a busy machine may be an old measurement
     assert robot.observe().mode is RobotMode.PROTECTIVE_STOP
+    _refuses(robot, "protective_stop")
     track = fake.track(begin)
     assert track.rest_since() - hit < 0.5
     robot.recover()  # the fake's program was paused: unlocking alone would let it go on to its last target
