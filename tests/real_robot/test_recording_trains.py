@@ -28,6 +28,7 @@ SMALL = [
     "symmetry=trivial",
     "encoder.channels=8",
     "encoder.encoders.scene.key=scene_image",
+    "~encoder.encoders.wrist",
     "denoiser=group_mlp",
     "diffusion.inference_steps=2",
     "trainer.batch_size=8",
