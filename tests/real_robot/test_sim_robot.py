@@ -122,3 +122,25 @@ def test_a_tracker_is_late_and_remembers(world: SimWorld) -> None:
         sensor.at(0.0)
     world.listeners.remove(sensor._measure)
     world.restarts.remove(sensor._restart)
+
+
+@pytest.mark.slow
+def test_the_bench_as_a_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from equidiff.hydra_app import run_app
+    from real_robot.bench import main
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_app(main, "check_robot", "doc")
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    assert run("robot=sim", "ask=false", "tolerance=0.006", "max_age=1", "patience=4") == 0
+    assert "ok    stop from another thread" in capsys.readouterr().out
+    assert run("robot=sim", "ask=false", "tolerance=1e-9", "max_age=1", "patience=4") == 1
+    assert "failed: commands are followed" in capsys.readouterr().out
+    assert run("robot=ur5e", "robot.address=127.0.0.9", "ask=false") == 2
+    assert "somebody has to look" in capsys.readouterr().err
