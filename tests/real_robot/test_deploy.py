@@ -167,3 +167,13 @@ def test_policies_of_deltas_are_refused(
         run_app(main, "deploy", "doc")
     assert end.value.code == 2
     assert "train with action=absolute" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["deploy", "bench", "teleop", "server", "report", "calibration"])
+@pytest.mark.slow
+def test_every_program_tells_what_it_does(module: str) -> None:
+    command = [sys.executable, "-m", f"real_robot.{module}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"python -m real_robot.{module}" in done.stdout
+    assert "Settings" in done.stdout
