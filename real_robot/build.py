@@ -111,22 +111,35 @@ def _realsense(name: str, node: dict[str, Any]) -> Callable[[], Camera]:
     return partial(RealSenseCamera, RealSenseSettings(**{"name": name, **node}))
 
 
+def _simulated(name: str, node: dict[str, Any], robot: Any) -> Camera:
+    from real_robot.sim.camera import SimCamera, SimCameraSettings
+
+    return SimCamera(robot.world, SimCameraSettings(**{"name": name, **node}))
+
+
 _CAMERAS = {"opencv": _opencv, "realsense": _realsense}
 
 
-def build_cameras(node: Any) -> dict[str, CameraProcess]:
-    """{name: camera in a process of its own} of the node `cameras`; the key `calibration` is left to the caller."""
-    cameras = {}
+def build_cameras(node: Any, robot: Robot | None = None) -> dict[str, Any]:
+    """{name: camera in a process of its own} of the node `cameras`; the key `calibration` is left to the caller.
+
+    robot: the simulated arm whose scene cameras of driver "sim" look at; they are in its process.
+    """
+    cameras: dict[str, Any] = {}
     for name, values in plain(node).items():
         values = dict(values)
         values.pop("calibration", None)
         driver = values.pop("driver", None)
-        if driver not in _CAMERAS:
+        known = [*_CAMERAS, *(["sim"] if hasattr(robot, "world") else [])]
+        if driver not in known:
             raise BuildError(
-                f"cameras.{name}.driver: expected one of {', '.join(_CAMERAS)}, got {driver!r}"
-                f"{did_you_mean(str(driver), _CAMERAS)}"
+                f"cameras.{name}.driver: expected one of {', '.join(known)}, got {driver!r}"
+                f"{did_you_mean(str(driver), known)}"
             )
         try:
+            if driver == "sim":
+                cameras[name] = _simulated(name, values, robot)
+                continue
             cameras[name] = CameraProcess(_CAMERAS[driver](name, values))
         except TypeError as error:
             raise BuildError(f"cameras.{name}: {error}") from error
@@ -143,7 +156,7 @@ def build_parts(config: DictConfig) -> Parts:
     """Arm, gate, cameras and clock of the nodes robot, safety and cameras."""
     limits = SafetyLimits.from_config(plain(config.safety))
     robot = build_robot(config.robot)
-    cameras = build_cameras(config.get("cameras"))
+    cameras = build_cameras(config.get("cameras"), robot)
     return Parts(robot, partial(build_gate, limits), cameras, clock_of(robot))
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from real_robot.check import CheckSettings, check_robot
+from real_robot.check import CheckSettings, check_camera, check_robot
 from real_robot.clock import ManualClock, MonotonicClock
-from real_robot.contract import RobotError
+from real_robot.contract import CameraError, RobotError
 from real_robot.poses import Pose
+from real_robot.sim.camera import SimCamera, SimCameraSettings
 from real_robot.sim.robot import SimRobot
 from real_robot.sim.sensors import SimSensor, tracker
 from real_robot.sim.setting import make_world, task_named
@@ -144,3 +145,33 @@ def test_the_bench_as_a_program(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "failed: commands are followed" in capsys.readouterr().out
     assert run("robot=ur5e", "robot.address=127.0.0.9", "ask=false") == 2
     assert "somebody has to look" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_camera_of_the_scene_keeps_the_contract() -> None:
+    world = make_world(NODE, MonotonicClock.starting_now())
+    try:
+        settings = CheckSettings(max_age=3.0, patience=6.0)
+        camera = SimCamera(world, SimCameraSettings("agentview", fps=4.0))  # few, for a busy machine
+        report = check_camera(camera, settings, world.clock)
+        assert report.passed, str(report)
+    finally:
+        world.close()
+
+
+def test_pictures_of_the_past_come_late_and_show_what_was(world: SimWorld) -> None:
+    world.reset(3)
+    with SimRobot(world) as robot, SimCamera(world, SimCameraSettings("agentview", latency=0.08)) as camera:
+        world.clock.sleep_until(world.clock.now() + 0.3)
+        before = camera.latest()
+        assert world.clock.now() - before.stamp >= 0.08
+        _move(robot, world, 1.0, speed=0.1)
+        now = world.clock.now()
+        old, new = camera.history([before.stamp, now])
+        assert old.number == before.number
+        assert np.array_equal(old.image, before.image)
+        assert new.number > old.number + 10
+        assert (new.image != old.image).any()
+        camera.unplugged = True
+        with pytest.raises(CameraError, match=r"agentview.*unplugged"):
+            camera.latest()
