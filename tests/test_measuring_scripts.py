@@ -19,7 +19,7 @@ def laws(name: str, order: int) -> dict[str, dict[str, float | None]]:
     from laws_table import ROWS, errors_of
 
     row = next(row for row in ROWS if row.name == name)
-    return dict(errors_of(row, order, OmegaConf.create({"angles": [90, 45], "batch": 2})))
+    return errors_of(row, order, OmegaConf.create({"angles": [90, 45], "batch": 2}))
 
 
 def test_the_laws_hold_where_they_should_and_only_there() -> None:
