@@ -5,7 +5,7 @@
 
 A step is what training does: the loss of a batch of random windows, its gradient, AdamW, the moving average of the
 weights. Time is processor time with one thread, so other programs do not count; memory is the process's peak resident
-memory, that of the imports included and named beside it.
+memory, that of the imports included and named beside it. A call that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -35,9 +35,19 @@ def main(config: DictConfig) -> None:
     from equidiff.demo.machine import cpu, versions
     from equidiff.results import write_json
 
-    rows: dict[str, Any] = {}
     words = [word for word in sys.argv[1:] if not word.startswith("record=")]
+    about = {
+        "date": str(date.today()),
+        "command": shlex.join(["python", "scripts/bench_published.py", *words]),
+        "cpu": cpu(),
+        "versions": versions(),
+        "batch": config.batch,
+    }
+    rows = _begun(config.record, about)
     for name in config.experiments:
+        if name in rows:
+            print(f"{name}: measured before")
+            continue
         print(f"{name} ...", flush=True)
         call = [sys.executable, str(Path(__file__).resolve()), *words, f"only={name}"]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
@@ -49,15 +59,18 @@ def main(config: DictConfig) -> None:
             f"{row['peak_mb']} MB ({row['imports_mb']} MB of it imports), built in {row['build_s']} s",
             flush=True,
         )
-    if config.record:
-        about = {
-            "date": str(date.today()),
-            "command": shlex.join(["python", "scripts/bench_published.py", *words]),
-            "cpu": cpu(),
-            "versions": versions(),
-            "batch": config.batch,
-        }
-        print(f"recorded: {write_json(config.record, {**about, 'experiments': rows})}")
+        if config.record:  # after each, so that an interrupted call goes on there
+            write_json(config.record, {**about, "experiments": rows})
+
+
+def _begun(record: str | None, about: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier call of the same command has recorded today."""
+    path = Path(record) if record else None
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_text())
+    same = all(found.get(key) == value for key, value in about.items())
+    return dict(found["experiments"]) if same else {}
 
 
 def measured(name: str, config: DictConfig) -> dict[str, Any]:
