@@ -87,26 +87,25 @@ class Session:
             world.reset(int(config.seed) + number)
             success = lambda: world.success
         self._history.clear()
-        record = RecordWriter(folder)
-        record.write("start", self._clock.now(), self._about())
         scheduler = ChunkScheduler(self._planner.spec, self._world, self._schedule)
-        runner = Runner(
-            self._robot, self._gate, self._planner, self._observer, scheduler, self._history,
-            self._operator_input, self._clock, self._settings, record,
-            home=None if config.home is None else np.array(list(config.home), np.float64),
-            home_speed=float(config.home_speed),
-            success=success,
-            recover=None if self._simulated or not sys.stdin.isatty() else _ask,
-            say=self._say,
-        )  # fmt: skip
-        for sensor in self._sensors:
-            if hasattr(sensor, "listener"):
-                sensor.listener = runner.record_frame
-        with ExitStack() as stack:
+        record = RecordWriter(folder)
+        with contextlib.closing(record), ExitStack() as stack:
+            record.write("start", self._clock.now(), self._about())
+            runner = Runner(
+                self._robot, self._gate, self._planner, self._observer, scheduler, self._history,
+                self._operator_input, self._clock, self._settings, record,
+                home=None if config.home is None else np.array(list(config.home), np.float64),
+                home_speed=float(config.home_speed),
+                success=success,
+                recover=None if self._simulated or not sys.stdin.isatty() else _ask,
+                say=self._say,
+            )  # fmt: skip
+            for sensor in self._sensors:
+                if hasattr(sensor, "listener"):
+                    sensor.listener = runner.record_frame
             if config.video and self._picture is not None:
                 stack.enter_context(VideoRecorder(folder / "video.mp4", self._picture, self._clock))
             result = runner.run()
-        record.close()
         write_report(folder)
         return result
 

@@ -35,20 +35,24 @@ def test_any_size_that_works_is_equivariant(side: int, stem: int, pool: int) -> 
     assert_equivariant(make)
 
 
-def test_a_half_quarter_turn_is_nearly_exact_for_something_round() -> None:
-    """At 45 degrees the maps are interpolated, but positions in the right frames are still what they should be."""
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sharpness", [6, 100])
+def test_positions_are_nearly_exact_at_an_eighth_turn_too(seed: int, sharpness: int) -> None:
+    """At 45 degrees maps are interpolated, but where something round is, in the right frames, stays as it should."""
+    torch.manual_seed(seed)
     encoder = SceneKeypointEncoder(
         _spec(44), Symmetry(8), "top_image", widths=(2,), keypoints=3, stem=5, pool=1
     ).double()
-    places = []
+    found: list[torch.Tensor] = []
+    encoder.mix.register_forward_pre_hook(lambda _, given: found.append(given[0].detach()[..., :6]))
     for angle in (0.0, math.pi / 4):
         x, y = 0.5 * math.cos(angle + 0.3), 0.5 * math.sin(angle + 0.3)
         line = torch.linspace(-1, 1, 44, dtype=torch.float64)
         rows, columns = torch.meshgrid(-line, line, indexing="ij")
         blob = torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 0.02)
-        places.append(encoder((6 * blob).expand(1, 1, 3, 44, 44)).detach())
-    want = Symmetry(8).act(places[0], 1)
-    assert float((places[1] - want).norm() / (places[0] - want).norm()) < 0.2
+        encoder((sharpness * blob).expand(1, 1, 3, 44, 44))
+    want = Symmetry(8).act(found[0], 1)
+    assert (found[1] - want).abs().max() < 0.15 * (found[0] - want).abs().max()
 
 
 def test_places_are_seen_in_the_frame_of_each_rotation() -> None:
