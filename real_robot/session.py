@@ -127,8 +127,8 @@ class Session:
             return operator
         if not self._simulated:
             raise BuildError(
-                "operator: is not set; an arm moves only while somebody holds a dead-man switch: operator=keyboard, "
-                "spacemouse, gamepad or terminal"
+                "operator: is not set; an arm moves only while somebody holds a dead-man switch: operator=terminal, "
+                "keyboard, spacemouse or gamepad"
             )
         return ScriptedOperator([Moment(0.0)])  # nobody is near it
 

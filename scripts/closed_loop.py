@@ -73,7 +73,7 @@ def measure(config: DictConfig, n: int, longest: float, how: dict[str, Any]) -> 
         "run": {"longest": longest},
     })  # fmt: skip
     faults: dict[str, int] = {}
-    seconds, solved, delays = [], 0, []
+    seconds, solved, delays, jumps = [], 0, [], []
     label = f"{how['stitch']} {how['delay']:g} s" if how["virtual"] else "in real time"
     folder = Path(config.run_dir) / label.replace(" ", "_")
     with ExitStack() as stack:
@@ -85,6 +85,7 @@ def measure(config: DictConfig, n: int, longest: float, how: dict[str, Any]) -> 
             solved += result.success is True
             seconds += [result.seconds] if result.success else []
             report = json.loads((where / "report.json").read_text())
+            jumps += jumps_of(where / "run.jsonl")
             delays.append(report["latency_s"].get("observation to plan", {}).get("p50"))
             for fault in result.faults:
                 faults[fault.kind.label] = faults.get(fault.kind.label, 0) + 1
@@ -94,8 +95,27 @@ def measure(config: DictConfig, n: int, longest: float, how: dict[str, Any]) -> 
         "episodes": n,
         "seconds": round(float(np.mean(seconds)), 2) if seconds else None,
         "observation_to_plan_s": round(float(np.median(known)), 3) if known else None,
+        "jump_mm": round(1000 * float(np.median(jumps)), 1) if jumps else None,
         "faults": faults,
     }
+
+
+def jumps_of(record: Path) -> list[float]:
+    """Metres by which the target moved from the tick before a new plan to the one with it, for each plan."""
+    import numpy as np
+
+    from real_robot.records import read_records
+
+    jumps, last, new = [], None, False
+    for row in read_records(record):
+        if row["kind"] == "plan":
+            new = not row["dropped"]
+        elif row["kind"] == "tick":
+            here = None if row["target"] is None else np.array(row["target"][:3])
+            if new and here is not None and last is not None:
+                jumps.append(float(np.linalg.norm(here - last)))
+            last, new = here, False
+    return jumps
 
 
 if __name__ == "__main__":

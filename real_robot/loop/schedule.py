@@ -27,7 +27,7 @@ class ScheduleError(ValueError):
 class ScheduleSettings:
     """interpolation: "linear": between targets, on SE(3); "hold": each for its whole step, as simulation did when the
     data were made. stitch: how a new plan follows the one under way: "replace": at once; "blend": over `blend` seconds;
-    "real_time": at once, and the policy was told what it has to agree with. lead: seconds by which targets are ahead
+    "real_time": likewise, and the policy was told what it has to agree with. lead: seconds by which targets are ahead
     of their time, to make up for the arm's own lag.
     """
 
@@ -113,7 +113,7 @@ class ChunkScheduler:
         if self._plan is None:
             return None
         new = self._plan.target(at)
-        if self.settings.stitch != "blend" or self._before is None or new is None:
+        if self.settings.stitch == "replace" or self._before is None or new is None:
             return new
         share = (at - self._switched) / self.settings.blend if self.settings.blend > 0 else 1.0
         old = self._before.target(at)

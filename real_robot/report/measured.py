@@ -21,7 +21,7 @@ def markdown_closed_loop(record: Mapping[str, Any]) -> str:
         return [f"{solved}/{episodes}", f"{100 * low:.0f}–{100 * high:.0f} %"]
 
     plain = record["plain"]
-    rows = [["plain rollout", "–", *share(plain["solved"], plain["episodes"]), "–", "–"]]
+    rows = [["plain rollout", "–", *share(plain["solved"], plain["episodes"]), "–", "–", "–"]]
     for row in record["rows"]:
         delay = "of this computer" if row["delay"] is None else f"{1000 * row['delay']:.0f} ms"
         if row["delay"] is None and row["observation_to_plan_s"] is not None:
@@ -32,8 +32,17 @@ def markdown_closed_loop(record: Mapping[str, Any]) -> str:
                 delay,
                 *share(row["solved"], row["episodes"]),
                 "–" if row["seconds"] is None else f"{row['seconds']:.1f} s",
+                "–" if row.get("jump_mm") is None else f"{row['jump_mm']:.1f} mm",
                 ", ".join(f"{count} × {name.replace('_', ' ')}" for name, count in row["faults"].items()) or "none",
             ]
         )
-    header = ["loop", "delay of the policy", "solved", "95 % interval", "time to success", "faults"]
+    header = [
+        "loop",
+        "delay of the policy",
+        "solved",
+        "95 % interval",
+        "time to success",
+        "jump at a new plan",
+        "faults",
+    ]
     return f"{record['task']}:\n\n{markdown_table(header, rows, 'llrrrl')}\n\n`{record['command']}`"
