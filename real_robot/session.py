@@ -38,6 +38,7 @@ from real_robot.loop.sensors import CameraSensor, RobotSensor, Sensor
 from real_robot.loop.settings import RunSettings
 from real_robot.operator.contract import OperatorInput
 from real_robot.operator.scripted import Moment, ScriptedOperator
+from real_robot.operator.terminal import TerminalKeyboard
 from real_robot.planner import Planner
 from real_robot.planners import ProcessPlanner, RemotePlanner
 from real_robot.records import RecordWriter
@@ -97,7 +98,7 @@ class Session:
                 home=None if config.home is None else np.array(list(config.home), np.float64),
                 home_speed=float(config.home_speed),
                 success=success,
-                recover=None if self._simulated or not sys.stdin.isatty() else _ask,
+                recover=_ask if self._can_ask() else None,
                 say=self._say,
             )  # fmt: skip
             for sensor in self._sensors:
@@ -108,6 +109,10 @@ class Session:
             result = runner.run()
         write_report(folder)
         return result
+
+    def _can_ask(self) -> bool:
+        """Whether there is a terminal with somebody at it, who is not holding its keys."""
+        return not self._simulated and sys.stdin.isatty() and not isinstance(self._operator_input, TerminalKeyboard)
 
     def _warm_up(self) -> None:
         """What is slow the first time, such as loading libraries, before an arm depends on it."""
@@ -126,9 +131,11 @@ class Session:
             operator: OperatorInput = instantiate(self._config.operator)
             return operator
         if not self._simulated:
+            if sys.stdin.isatty():
+                return TerminalKeyboard()
             raise BuildError(
-                "operator: is not set; an arm moves only while somebody holds a dead-man switch: operator=terminal, "
-                "keyboard, spacemouse or gamepad"
+                "operator: is not set, and there is no terminal; an arm moves only while somebody holds a "
+                "dead-man switch: operator=keyboard, spacemouse or gamepad"
             )
         return ScriptedOperator([Moment(0.0)])  # nobody is near it
 

@@ -119,7 +119,10 @@ def test_on_a_ur5e_with_the_fake_controller(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["robot=ur5e", "robot.address=127.0.0.9"], "operator: is not set; an arm moves only while somebody holds"),
+        (
+            ["robot=ur5e", "robot.address=127.0.0.9"],
+            "operator: is not set, and there is no terminal; an arm moves only while somebody holds",
+        ),
         (["robot=sim", "robot.driver=sims"], "robot.driver: expected one of ur, franka, ros2, sim, got 'sims'"),
         (["robot=sim", "robot.task=liftt"], "no task 'liftt'; did you mean 'lift'?"),
         (["robot=sim", "schedule.stitch=sew"], "schedule.stitch: expected one of replace, blend, real_time, got 'sew'"),
