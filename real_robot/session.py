@@ -45,9 +45,9 @@ from real_robot.records import RecordWriter
 from real_robot.report.write import write_report
 from real_robot.safety import GateError, SafetyLimits
 from real_robot.server.access import read_token
-from real_robot.teleop.world import World
 from real_robot.types import Target
 from real_robot.video import VideoRecorder
+from real_robot.world import World
 
 __all__ = ["Session"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from equidiff.fields import Position, Rotation, Scalars
 from equidiff.spec import Spec
-from real_robot.teleop.world import World
 from real_robot.types import Array, Plan, Target
+from real_robot.world import World
 
 __all__ = ["ChunkScheduler", "ScheduleError", "ScheduleSettings", "Taken"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from real_robot.loop.history import StateHistory
 from real_robot.poses import Pose
-from real_robot.teleop.world import World
 from real_robot.types import CameraFrame
+from real_robot.world import World
 
 __all__ = ["CameraSensor", "FrameSource", "RobotSensor", "Sensor"]
 

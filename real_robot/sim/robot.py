@@ -12,8 +12,8 @@ from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose
 from real_robot.sim.faults import SimFaults
 from real_robot.sim.world import SimWorld
-from real_robot.teleop.world import World
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target
+from real_robot.world import World
 
 __all__ = ["TOOLS", "SimRobot"]
 

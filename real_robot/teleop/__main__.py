@@ -40,7 +40,7 @@ from real_robot.teleop.recorder import Recorder, RecorderSettings
 from real_robot.teleop.session import Session
 from real_robot.teleop.sight import calibrated
 from real_robot.teleop.store import EpisodeStore, list_episodes, open_store
-from real_robot.teleop.world import World
+from real_robot.world import World
 
 MODES = ("record", "replay", "list", "relabel", "delete", "finish")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from real_robot.contract import RobotFeatures
 from real_robot.teleop.errors import RecordingError
-from real_robot.teleop.world import OSC_LIMITS
+from real_robot.world import OSC_LIMITS
 
 __all__ = ["env_arguments"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from real_robot.operator.contract import OperatorState
 from real_robot.poses import Pose
 from real_robot.teleop.errors import RecordingError, TeleopError
-from real_robot.teleop.world import World
 from real_robot.types import Array, Target
+from real_robot.world import World
 
 __all__ = ["Playback", "RecordedActions", "read_actions"]
 

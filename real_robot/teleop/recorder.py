@@ -14,8 +14,8 @@ from real_robot.contract import CameraFeatures, RobotFeatures
 from real_robot.poses import Pose
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.loop import Tick
-from real_robot.teleop.world import World
 from real_robot.types import Array, CameraFrame, RobotState, Target
+from real_robot.world import World
 
 __all__ = ["Demonstration", "PictureHistory", "RecordedSteps", "Recorder", "RecorderSettings"]
 

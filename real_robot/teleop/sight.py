@@ -10,7 +10,7 @@ from real_robot.calibration.result import load_calibration
 from real_robot.contract import RobotFeatures
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.pictures import Pictures
-from real_robot.teleop.world import World
+from real_robot.world import World
 
 __all__ = ["calibrated"]
 

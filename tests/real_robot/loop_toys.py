@@ -30,8 +30,8 @@ from real_robot.sim.robot import SimRobot
 from real_robot.sim.sensors import SimSensor, tracker
 from real_robot.sim.setting import task_named
 from real_robot.sim.world import SimWorld
-from real_robot.teleop.world import World
 from real_robot.types import Plan, PlanRequest
+from real_robot.world import World
 
 SPEED = 0.08
 """m/s along +y of the world, at which the line goes on."""

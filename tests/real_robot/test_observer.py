@@ -13,8 +13,8 @@ from real_robot.loop.history import StateHistory
 from real_robot.loop.observer import Observer, ObserverError
 from real_robot.loop.sensors import CameraSensor, RobotSensor, Sensor
 from real_robot.poses import Pose
-from real_robot.teleop.world import World
 from real_robot.types import CameraFrame, RobotState
+from real_robot.world import World
 
 WORLD = World(Pose.from_rotvec([0.1, 0.2, 0.9], [0, 0, np.pi / 2]), (0.0, 0.08))
 

@@ -12,8 +12,8 @@ from loop_toys import SPEC
 
 from real_robot.loop.schedule import ChunkScheduler, ScheduleError, ScheduleSettings
 from real_robot.poses import Pose
-from real_robot.teleop.world import World
 from real_robot.types import Plan, Target
+from real_robot.world import World
 
 STEP = 0.05
 BASE = Pose.from_rotvec([-0.5, 0.1, 0.9], [0, 0, 0.7])

@@ -15,8 +15,8 @@ from real_robot.teleop.errors import RecordingError, TeleopError
 from real_robot.teleop.loop import End, Listener, Loop, LoopSettings, Source, Tick
 from real_robot.teleop.pilot import Pilot, PilotSettings
 from real_robot.teleop.playback import Playback, read_actions
-from real_robot.teleop.world import World
 from real_robot.types import RobotMode, Target
+from real_robot.world import World
 
 PLAIN = {"deadband": 0.0, "expo": 0.0}
 WIDE = {"ahead_of_sent": (1.0, 1.0), "ahead_of_measured": (1.0, 1.0)}
