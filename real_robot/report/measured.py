@@ -45,4 +45,4 @@ def markdown_closed_loop(record: Mapping[str, Any]) -> str:
         "jump at a new plan",
         "faults",
     ]
-    return f"{record['task']}:\n\n{markdown_table(header, rows, 'llrrrl')}\n\n`{record['command']}`"
+    return f"{record['task']}:\n\n{markdown_table(header, rows, 'llrrrrl')}\n\n`{record['command']}`"
