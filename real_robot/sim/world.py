@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -113,6 +115,7 @@ class SimWorld:
     def start(self, period: float = 0.004) -> None:
         """Advance in a thread from now on, each `period` seconds, up to `close`."""
         self._time = self.clock.now()
+        atexit.register(self.close)  # a thread that steps while the interpreter goes down is a segmentation fault
         self._thread = threading.Thread(target=self._run, args=(period,), name="sim-world", daemon=True)
         self._thread.start()
 
@@ -138,13 +141,17 @@ class SimWorld:
         return future.result(timeout=60)
 
     def close(self) -> None:
-        """End the thread and the simulator."""
-        self._painter.submit(self._close_camera).result(timeout=60)
+        """End the thread and the simulator; may be called twice."""
+        if self._quit.is_set():
+            return
+        with contextlib.suppress(RuntimeError):  # at the end of the program the drawing thread is gone already
+            self._painter.submit(self._close_camera).result(timeout=60)
         self._painter.shutdown()
         self.in_thread(self.env.close)
         self._quit.set()
         if self._thread is not None:
             self._thread.join(5)
+        atexit.unregister(self.close)
 
     # -- the arm -----------------------------------------------------------------------------------
 
