@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "MonotonicClock"]
+__all__ = ["Clock", "ManualClock", "MonotonicClock", "every"]
 
 
 class Clock(Protocol):
@@ -67,3 +69,46 @@ class ManualClock:
             self.time = min(self.time + self.step, when)
             for listener in self.listeners:
                 listener(self.time)
+
+
+@contextmanager
+def every(clock: Clock, period: float, call: Callable[[float], None], name: str) -> Iterator[None]:
+    """Within the context `call` hears of the time each `period` seconds of `clock`, and must not raise.
+
+    In a thread called `name`; on a ManualClock in that of whoever sleeps, as time passes. What was missed is left out.
+
+    >>> clock, heard = ManualClock(), []
+    >>> with every(clock, 0.5, heard.append, "listener"):
+    ...     clock.sleep_until(1.2)
+    >>> [round(t, 3) for t in heard]
+    [0.001, 0.5, 1.0]
+    """
+    due = clock.now()
+
+    def tick(now: float) -> None:
+        nonlocal due
+        if now >= due - 1e-9:
+            due = max(due + period, now)
+            call(now)
+
+    if isinstance(clock, ManualClock):
+        clock.listeners.append(tick)
+        try:
+            yield
+        finally:
+            clock.listeners.remove(tick)
+        return
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            tick(clock.now())
+            clock.sleep_until(due)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(10)

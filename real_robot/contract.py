@@ -113,7 +113,10 @@ class Robot(_Device):
 
     @abstractmethod
     def move_joints(self, joints: Array, speed: float) -> None:
-        """Go to joints (n,) rad at no more than `speed` rad/s and return there: homing, before a run only."""
+        """Go to joints (n,) rad at no more than `speed` rad/s and return there: homing, before a run only.
+
+        RobotError when `stop` came meanwhile.
+        """
 
 
 class Camera(_Device):

@@ -40,13 +40,15 @@ def main(config: DictConfig) -> int:
     try:
         with ExitStack() as stack:
             session = Session(config, stack)
-            solved = faulty = 0
+            solved = faulty = number = 0
             for number in range(int(config.episodes)):
                 result = session.episode(number, folder / f"episode{number:03d}")
                 solved += result.success is True
                 faulty += bool(result.faults) and result.success is not True
                 print(f"episode {number}: {result.reason}, {result.seconds:.1f} s")
-            print(f"{solved} of {config.episodes} episodes solved; reports in {folder}")
+                if result.by == "operator" or (result.by == "fault" and not session.simulated):
+                    break  # somebody has to look before an arm moves again
+            print(f"{solved} of {number + 1} episodes solved; reports in {folder}")
             return int(faulty > 0)
     except (DeviceError, PlannerError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -6,16 +6,18 @@ import contextlib
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from equidiff.checkpoint import inspect_checkpoint, load_policy
+from equidiff.config import build
 from equidiff.perception import PerceptionSettings
+from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Spec
 from real_robot.build import (
     BuildError,
@@ -61,7 +63,7 @@ class Session:
         self._settings = RunSettings(**plain(config.run))
         self._schedule = ScheduleSettings(**plain(config.schedule))
         self._manifest = inspect_checkpoint(config.checkpoint)
-        self._simulated = driver_of(config.robot) == "sim"
+        self.simulated = driver_of(config.robot) == "sim"
         operator = self._operator()
         self._robot = self._make_robot()
         self._clock = clock_of(self._robot)
@@ -80,7 +82,7 @@ class Session:
         """One run; its record, report and video are in `folder`."""
         config = self._config
         success: Callable[[], bool] | None = None
-        if self._simulated:
+        if self.simulated:
             from real_robot.sim.robot import SimRobot
 
             assert isinstance(self._robot, SimRobot)
@@ -103,7 +105,9 @@ class Session:
             )  # fmt: skip
             for sensor in self._sensors:
                 if hasattr(sensor, "listener"):
-                    sensor.listener = runner.record_frame
+                    sensor.listener = lambda name, count, stamp: runner.journal.frame(
+                        name, count, stamp, self._clock.now()
+                    )
             if config.video and self._picture is not None:
                 stack.enter_context(VideoRecorder(folder / "video.mp4", self._picture, self._clock))
             result = runner.run()
@@ -112,7 +116,7 @@ class Session:
 
     def _can_ask(self) -> bool:
         """Whether there is a terminal with somebody at it, who is not holding its keys."""
-        return not self._simulated and sys.stdin.isatty() and not isinstance(self._operator_input, TerminalKeyboard)
+        return not self.simulated and sys.stdin.isatty() and not isinstance(self._operator_input, TerminalKeyboard)
 
     def _warm_up(self) -> None:
         """What is slow the first time, such as loading libraries, before an arm depends on it."""
@@ -128,9 +132,9 @@ class Session:
 
     def _operator(self) -> OperatorInput:
         if self._config.get("operator") is not None:
-            operator: OperatorInput = instantiate(self._config.operator)
+            operator: OperatorInput = build(plain(self._config.operator))
             return operator
-        if not self._simulated:
+        if not self.simulated:
             if sys.stdin.isatty():
                 return TerminalKeyboard()
             raise BuildError(
@@ -139,12 +143,17 @@ class Session:
             )
         return ScriptedOperator([Moment(0.0)])  # nobody is near it
 
+    @cached_property
+    def _policy(self) -> DiffusionPolicy:
+        """In this process; where the plans are made elsewhere only its spec is of use."""
+        return load_policy(self._config.checkpoint, device=str(self._config.policy.device))
+
     def _make_robot(self) -> Robot:
-        if not self._simulated:
+        if not self.simulated:
             return build_robot(self._config.robot)
         from real_robot.sim.setting import make_robot
 
-        robot = make_robot(plain(self._config.robot), self._manifest, load_policy(self._config.checkpoint).spec)
+        robot = make_robot(plain(self._config.robot), self._manifest, self._policy.spec)
         self._stack.callback(robot.world.close)
         return robot
 
@@ -153,8 +162,7 @@ class Session:
         if isinstance(self._clock, ManualClock):
             from real_robot.sim.planner import DelayedPlanner
 
-            policy = load_policy(self._config.checkpoint, device=node.device)
-            return DelayedPlanner(policy, self._clock, float(node.delay), int(node.seed or 0))
+            return DelayedPlanner(self._policy, self._clock, float(node.delay), int(node.seed or 0))
         planner: Planner
         if node.server is not None:
             planner = RemotePlanner(
@@ -163,7 +171,7 @@ class Session:
                 timeout=float(node.timeout),
                 ca=None if node.ca is None else Path(node.ca),
                 insecure=bool(node.insecure),
-                expected=load_policy(self._config.checkpoint).spec,
+                expected=self._policy.spec,
             )
         else:
             planner = ProcessPlanner(
@@ -178,7 +186,7 @@ class Session:
 
     def _make_sensors(self, spec: Spec) -> list[Sensor]:
         sensors: list[Sensor] = [RobotSensor(self._history, self._world)]
-        if self._simulated:
+        if self.simulated:
             from real_robot.sim.robot import SimRobot
             from real_robot.sim.sensors import cameras, tracker
 
@@ -197,25 +205,13 @@ class Session:
         return sensors
 
     def _cameras(self, spec: Spec) -> Sensor:
-        from real_robot.calibration.live import Scene
-        from real_robot.calibration.result import load_calibration
+        from real_robot.calibration.live import load_scene
 
         about = self._manifest.get("perception")
         if not about:
             raise BuildError("the checkpoint does not say how its pictures are made; train it on a prepared file")
         settings = PerceptionSettings.from_config(about["settings"], centre=spec.workspace.centre)
-        found = {name: load_calibration(path) for name, path in calibration_files(self._config.cameras).items()}
-        for name, calibration in found.items():
-            metres, radians = calibration.base.pose.distance(self._world.base)
-            if metres > 1e-3 or radians > 1e-3:
-                raise BuildError(
-                    f"camera {name!r} was calibrated with the base at {calibration.base}, the robot says yaw "
-                    f"{self._robot.features.base_yaw} and position {self._robot.features.base_position}; set "
-                    "robot.base_yaw and robot.base_position to what was calibrated"
-                )
-            if calibration.axis is None:
-                print(f"warning: the symmetry axis was not checked with camera {name!r} (docs/calibration.md)")
-        scene = Scene(settings, found)
+        scene = load_scene(settings, calibration_files(self._config.cameras), self._robot.features)
         cameras = build_cameras(self._config.cameras)
         for camera in cameras.values():
             self._stack.enter_context(camera)

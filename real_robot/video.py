@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from real_robot.clock import Clock, ManualClock
+from real_robot.clock import Clock, every
 from real_robot.contract import DeviceError
 
 __all__ = ["VideoRecorder"]
@@ -30,28 +30,17 @@ class VideoRecorder:
         self._path, self._picture, self._clock, self._fps = path, picture, clock, fps
         self._part = path.with_name(f".{path.stem}.part{path.suffix}")
         self._writer: Any = None
-        self._thread: threading.Thread | None = None
-        self._quit = threading.Event()
-        self._due = 0.0
+        self._stack = ExitStack()
         self.trouble: str | None = None
 
     def __enter__(self) -> VideoRecorder:
-        self._due = self._clock.now()
-        if isinstance(self._clock, ManualClock):
-            self._clock.listeners.append(self._tick)
-        else:
-            self._thread = threading.Thread(target=self._run, name="video", daemon=True)
-            self._thread.start()
+        self._stack.enter_context(every(self._clock, 1 / self._fps, self._take, "video"))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._quit.set()
-        if isinstance(self._clock, ManualClock):
-            self._clock.listeners.remove(self._tick)
-        if self._thread is not None:
-            self._thread.join(10)
+        self._stack.close()
         if self._writer is not None:
             self._close()
             if self.trouble is None:
@@ -59,15 +48,9 @@ class VideoRecorder:
         if self.trouble is not None:
             print(f"warning: no more video: {self.trouble}")
 
-    def _run(self) -> None:
-        while not self._quit.is_set() and self.trouble is None:
-            self._tick(self._clock.now())
-            self._clock.sleep_until(self._due)
-
-    def _tick(self, now: float) -> None:
-        if now < self._due - 1e-9 or self.trouble is not None:
+    def _take(self, now: float) -> None:
+        if self.trouble is not None:
             return
-        self._due = max(self._due + 1 / self._fps, now)
         try:
             self._write(self._picture())
         except (DeviceError, OSError, TimeoutError) as error:

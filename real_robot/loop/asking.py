@@ -111,8 +111,3 @@ class Asking:
             except PlannerError:
                 self._pending = None
             clock.sleep_until(clock.now() + 0.005)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an answer is under way."""
-        return self._pending is not None

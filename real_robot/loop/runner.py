@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from real_robot.contract import DeviceError, Robot, RobotError
 from real_robot.loop.asking import Asking
 from real_robot.loop.faults import Fault, FaultKind, fault_of_gate, fault_of_mode
 from real_robot.loop.history import StateHistory
+from real_robot.loop.homing import go_home
+from real_robot.loop.journal import Journal
 from real_robot.loop.machine import Machine, State
 from real_robot.loop.observer import Observer
 from real_robot.loop.schedule import ChunkScheduler
 from real_robot.loop.settings import RunSettings
 from real_robot.operator.contract import Button, OperatorInput, OperatorState
 from real_robot.planner import Planner
-from real_robot.records import RecordError, RecordWriter
+from real_robot.records import RecordWriter
 from real_robot.safety.gate import GateError, SafetyGate
 from real_robot.types import Array, RobotMode, RobotState, Target
 
@@ -33,10 +35,20 @@ _ARM_IS_FINE = {FaultKind.SENSOR_LOST, FaultKind.POLICY_LOST, FaultKind.RECORDIN
 """Faults after which the arm brakes along the gate's way to rest; after the others the driver stops it at once."""
 
 
+_SILENCE = 0.15
+"""Seconds without a command that end a driver's stop, and some more."""
+
+By = Literal["success", "label", "time", "operator", "fault"]
+
+
 @dataclass
 class RunResult:
-    """reason: why the run ended. success: by the callback or the operator, None if nobody said. faults: all of them."""
+    """by, reason: what ended the run, and why. "label": the operator said how it went; "operator": he wants no more.
 
+    success: by the callback or the operator, None if nobody said. faults: all there were.
+    """
+
+    by: By
     reason: str
     success: bool | None
     seconds: float
@@ -44,17 +56,18 @@ class RunResult:
 
 
 class _Ended(Exception):
-    def __init__(self, reason: str, success: bool | None = None) -> None:
+    def __init__(self, by: By, reason: str, success: bool | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.success = reason, success
+        self.by, self.reason, self.success = by, reason, success
 
 
 class Runner:
     """Runs the policy until the operator, the time, the success callback or a fault ends it.
 
     Whatever happens, the arm is at rest afterwards: `robot.stop()` is the last thing that is done. The robot is
-    connected by the caller. home: joints (n,) rad to go to first, at `home_speed` rad/s. success: asked once each
-    control step of the policy. recover: asked with a fault, whether the operator wants to go on; None: never.
+    connected by the caller. home: joints (n,) rad to go to first, at `home_speed` rad/s, while the dead-man switch is
+    held. success: asked once each control step of the policy. recover: asked with a fault, whether the operator wants
+    to go on; None: never.
     """
 
     def __init__(
@@ -77,18 +90,21 @@ class Runner:
     ) -> None:
         self._robot, self._gate, self._scheduler, self._history = robot, gate, scheduler, history
         self._operator, self._clock, self._settings = operator, clock, settings or RunSettings()
-        self._record, self._home, self._home_speed = record, home, home_speed
-        self._success, self._recover, self._say = success, recover, say
+        self._home, self._home_speed = home, home_speed
+        self._success, self._recover = success, recover
+        self.journal = Journal(record, say)
         self._dt, self._step = 1 / robot.features.command_hz, 1 / planner.spec.control_hz
         execute = self._settings.execute or planner.spec.horizon.execute
-        self._asking = Asking(planner, observer, scheduler, execute, self._settings.max_observation_age, self._tell)
-        self.machine = Machine(clock, self._changed)
+        self._asking = Asking(
+            planner, observer, scheduler, execute, self._settings.max_observation_age, self.journal.tell
+        )
+        self.machine = Machine(clock, self.journal.transition)
         self.faults: list[Fault] = []
         self._setpoint: Target | None = None  # None: the driver has the arm, nothing is commanded
         self._resting = True
-        self._began = self._checked = self._due = 0.0
-        self._broken_record: Fault | None = None
-        self._last: tuple[float, RobotState] | None = None
+        self._anew = False  # the switch has to be seen released before it counts
+        self._began: float | None = None  # when the policy first moved the arm
+        self._checked = self._due = 0.0
 
     # -- the run -----------------------------------------------------------------------------------
 
@@ -104,38 +120,55 @@ class Runner:
                 # what was missed is not made up for
                 self._due = self._due + self._dt if now < self._due + self._dt else now + self._dt
                 self._clock.sleep_until(self._due)
-        except _Ended as end:
-            reason, success = end.reason, end.success
+        except _Ended as why:
+            end = why
         finally:
             self._robot.stop()
         now = self._clock.now()
         if self.machine.state is not State.STOPPED:
-            self.machine.to(State.STOPPED, reason)
-        self._tell("end", now, {"reason": reason, "success": success})
+            self.machine.to(State.STOPPED, end.reason)
+        self.journal.tell("end", now, {"reason": end.reason, "success": end.success})
         self._asking.drain(self._clock, _PATIENCE)
-        return RunResult(reason, success, now - start, self.faults)
+        return RunResult(end.by, end.reason, end.success, now - start, self.faults)
 
     def _begin(self) -> None:
         self.machine.to(State.HOMING, "connected")
         if self._home is not None:
-            try:
-                self._robot.move_joints(self._home, self._home_speed)
-            except DeviceError as error:
-                self._fault(Fault(FaultKind.CONNECTION_LOST, str(error)), self._clock.now())
+            self._go_home(self._home)
         if self.machine.state is State.HOMING:
             self.machine.to(State.READY, "at home" if self._home is not None else "no home is set")
-        self._began = self._clock.now()
 
-    def _tick(self, now: float, late: float) -> None:
+    def _go_home(self, home: Array) -> None:
+        while not self._hear(self._clock.now()).enabled:
+            self._clock.sleep_until(self._clock.now() + self._dt)
+        try:
+            wish = go_home(self._robot, home, self._home_speed, self._operator, self._clock, self._dt)
+        except DeviceError as error:
+            self._fault(Fault(FaultKind.CONNECTION_LOST, str(error)), self._clock.now())
+            return
+        if wish is not None:
+            kind = FaultKind.OPERATOR_STOP if wish.stop else FaultKind.OPERATOR_RELEASE
+            self._note(Fault(kind, "on the way home"), self._clock.now())
+            raise _Ended("operator" if wish.stop else "fault", f"{kind.label}: on the way home")
+
+    def _hear(self, now: float) -> OperatorState:
+        """The operator's word; a stop ends the run."""
         wish = self._operator.read(now)
         if wish.stop:
             self._robot.stop()
             self._note(Fault(FaultKind.OPERATOR_STOP, "emergency stop"), now)
-            raise _Ended("the operator pressed stop")
+            raise _Ended("operator", "the operator pressed stop")
+        if self._anew:
+            self._anew = wish.enabled
+            wish = replace(wish, enabled=False, twist=np.zeros(6))
+        return wish
+
+    def _tick(self, now: float, late: float) -> None:
+        wish = self._hear(now)
         state = self._measure(now)
         if state is None:
             return
-        fault = self._broken_record or self._watch(state, wish, now, late)
+        fault = self.journal.broken or self._watch(state, wish, now, late)
         here = self._setpoint
         target: Target | None = None
         if fault is None and self.machine.state in (State.READY, State.RUNNING):
@@ -153,7 +186,7 @@ class Runner:
             if target is None:
                 self._fault(Fault(FaultKind.LATE_POLICY, "the plan has nothing for this time"), now)
         sent, acted = self._command(target, state, now)
-        self._write_tick(now, late, state, target, sent, acted)
+        self.journal.tick(now, late, self._clock.now() - now, state, target, sent, acted)
         self._look_for_the_end(wish, now)
 
     def _measure(self, now: float) -> RobotState | None:
@@ -189,7 +222,7 @@ class Runner:
     def _start(self, state: RobotState, wish: OperatorState, now: float) -> None:
         """From READY: gate and plan made anew, from where the arm stands."""
         if now - self.machine.since > self._settings.start and wish.enabled:
-            raise _Ended("no plan came in time")
+            raise _Ended("fault", "no plan came in time")
         if not wish.enabled or self._scheduler.target(now + self._dt) is None:
             return
         if np.abs(state.velocities).max() > _AT_REST:
@@ -200,14 +233,16 @@ class Runner:
             self._fault(fault_of_gate("start", str(error)), now)
             return
         self._resting = False
+        self._began = now if self._began is None else self._began
         self.machine.to(State.RUNNING, "a plan is there")
 
     def _hold(self, state: RobotState, wish: OperatorState, now: float) -> None:
         """From HOLDING: back to READY when the arm stands and the cause is gone."""
-        if now - self.machine.since > self._settings.hold:
-            raise _Ended(f"held for {self._settings.hold} s ({self.machine.why})")
+        held = now - self.machine.since
+        if held > self._settings.hold:
+            raise _Ended("fault", f"held for {self._settings.hold} s ({self.machine.why})")
         stands = np.abs(state.velocities).max() <= _AT_REST
-        if stands and self._resting and wish.enabled and self._asking.look(now) is None:
+        if held > _SILENCE and stands and self._resting and wish.enabled and self._asking.look(now) is None:
             self._asking.restart()
             self._setpoint = None
             self.machine.to(State.READY, "the cause is gone")
@@ -243,15 +278,15 @@ class Runner:
         self._robot.stop()
         again = self._recover is not None and fault.kind is not FaultKind.RECORDING and self._recover(fault)
         if not again:
-            raise _Ended(str(fault))
+            raise _Ended("fault", str(fault))
         try:
             self._robot.recover()
             self._wait_until_ready()
         except DeviceError as error:
-            raise _Ended(f"{fault}; not recovered: {error}") from error
+            raise _Ended("fault", f"{fault}; not recovered: {error}") from error
         self._history.clear()
         self._asking.restart()
-        self._setpoint, self._resting = None, True
+        self._setpoint, self._resting, self._anew = None, True, True
         self._due = self._clock.now()  # the operator took his time
         self.machine.to(State.READY, "the operator recovered it")
 
@@ -279,7 +314,7 @@ class Runner:
             if fault_of_mode(state.mode) is not None or now - state.stamp > self._settings.max_state_age:
                 return
             sent, acted = self._command(None, state, now)
-            self._write_tick(now, 0.0, state, None, sent, acted)
+            self.journal.tick(now, 0.0, self._clock.now() - now, state, None, sent, acted)
             self._clock.sleep_until(now + self._dt)
 
     # -- what goes out -----------------------------------------------------------------------------
@@ -321,60 +356,27 @@ class Runner:
         return Fault(FaultKind.CONNECTION_LOST, str(error))
 
     def _look_for_the_end(self, wish: OperatorState, now: float) -> None:
-        for button, success in ((Button.SUCCESS, True), (Button.FAILURE, False), (Button.END, None)):
+        if Button.END in wish.pressed:
+            self._finish("operator", "the operator wants no more", None)
+        for button, success in ((Button.SUCCESS, True), (Button.FAILURE, False)):
             if button in wish.pressed:
-                self._finish(f"the operator pressed {button.value}", success)
-        if now - self._began >= self._settings.longest:
-            self._finish(f"{self._settings.longest} s are over", None if self._success is None else self._success())
+                self._finish("label", f"the operator pressed {button.value}", success)
+        if self._began is not None and now - self._began >= self._settings.longest:
+            solved = None if self._success is None else self._success()
+            self._finish("time", f"{self._settings.longest} s are over", solved)
         if self._success is not None and now >= self._checked + self._step - 1e-6:
             self._checked = now
             if self._success():
-                self._finish("success", True)
+                self._finish("success", "success", True)
 
-    def _finish(self, reason: str, success: bool | None) -> None:
+    def _finish(self, by: By, reason: str, success: bool | None) -> None:
         if self.machine.state is State.RUNNING:
             self.machine.to(State.HOLDING, reason)
         self._brake()
-        raise _Ended(reason, success)
+        raise _Ended(by, reason, success)
 
-    # -- records -----------------------------------------------------------------------------------
+    # -- what is told ------------------------------------------------------------------------------
 
     def _note(self, fault: Fault, now: float) -> None:
         self.faults.append(fault)
-        self._tell("fault", now, {"name": fault.kind.label, "detail": fault.detail})
-        self._say(f"{fault.kind.meaning} ({fault})")
-
-    def _changed(self, source: State, target: State, why: str, now: float) -> None:
-        self._tell("transition", now, {"source": source.value, "target": target.value, "why": why})
-        self._say(f"{now:10.3f} s  {source.value} -> {target.value}: {why}")
-
-    def _tell(self, kind: str, now: float, fields: dict[str, Any]) -> None:
-        if self._record is None or self._broken_record is not None:
-            return
-        try:
-            self._record.write(kind, now, fields)
-        except RecordError as error:
-            self._broken_record = Fault(FaultKind.RECORDING, str(error))
-
-    def record_frame(self, camera: str, number: int, stamp: float) -> None:
-        """For the cameras' listeners."""
-        self._tell("frame", self._clock.now(), {"camera": camera, "number": number, "stamp": stamp,
-                                                "arrived": self._clock.now()})  # fmt: skip
-
-    def _write_tick(
-        self, now: float, late: float, state: RobotState, target: Target | None, sent: Target | None, acted: Any
-    ) -> None:
-        if self._record is None:
-            return
-        self._tell("tick", now, {
-            "late": max(0.0, late),
-            "compute": self._clock.now() - now,
-            "state": state.stamp,
-            "pose": state.pose.numbers,
-            "joints": [float(q) for q in state.joints],
-            "target": None if target is None else target.pose.numbers,
-            "sent": None if sent is None else sent.pose.numbers,
-            "gripper": [state.gripper, None if sent is None else sent.gripper],
-            "wrench": None if state.wrench is None else [float(x) for x in state.wrench],
-            "limits": list(acted),
-        })  # fmt: skip
+        self.journal.fault(fault, now)

@@ -15,9 +15,9 @@ class SettingsError(ValueError):
 class RunSettings:
     """Seconds, but for `execute`: control steps of the policy after which it is asked again (None: as it was trained).
 
-    longest: of an episode. max_state_age, max_observation_age: older measurements of the arm, or observations for the
-    policy, are not acted on. max_late: a tick that comes later stops the arm. start: until a first plan has to be
-    there. hold: the longest hold, then the run ends. rest: the longest braking.
+    longest: of an episode, from its first motion on. max_state_age, max_observation_age: older measurements of the
+    arm, or observations for the policy, are not acted on. max_late: a tick that comes later stops the arm. start: until
+    a first plan has to be there. hold: the longest hold, then the run ends. rest: the longest braking.
     """
 
     longest: float = 60.0

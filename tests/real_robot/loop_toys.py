@@ -180,6 +180,7 @@ class Bench:
         recover: Callable[[Fault], bool] | None = None,
         success: Callable[[], bool] | None = None,
         gate: dict[str, Any] | None = None,
+        home: np.ndarray | None = None,
         **robot_settings: Any,
     ) -> Ran:
         """A run of at most 3 s in which `inject` is called once, `at` seconds after the start."""
@@ -215,6 +216,7 @@ class Bench:
                 self.clock,
                 settings or RunSettings(longest=3.0),
                 memory,  # type: ignore[arg-type]
+                home=home,
                 success=success,
                 recover=recover,
                 say=lambda text: None,

@@ -89,11 +89,16 @@ def test_the_operator_recovers_a_protective_stop_and_the_arm_goes_on_from_where_
         bench.clock.sleep_until(bench.clock.now() + 0.8)
         return True
 
-    ran = bench.run(lambda run: setattr(run.robot.faults, "mode", RobotMode.PROTECTIVE_STOP), recover=yes)
+    hands = [Moment(0.0), Moment(2.2, enabled=False), Moment(2.4)]
+    ran = bench.run(
+        lambda run: setattr(run.robot.faults, "mode", RobotMode.PROTECTIVE_STOP), recover=yes, operator=hands
+    )
     assert len(asked) == 1
     assert ran.path == ["homing", "ready", "running", "fault", "ready", "running", "holding", "stopped"]
     assert ran.largest_speed(1.2) < 2 * SPEED
-    assert ran.moved_after(2.0) > 0.5 * SPEED
+    assert ran.moved_after(2.4) > 0.5 * SPEED
+    still = (ran.times > 1.0 + SOON) & (ran.times < 2.4)  # a switch that was held all the time does not count
+    assert np.ptp(ran.positions[still], axis=0).max() < 0.002
 
 
 HOLDS = {
@@ -161,6 +166,44 @@ def test_a_clock_that_jumps_stops_the_arm_and_does_not_make_it_jump(bench: Bench
     assert ran.faults == ["late_loop"]
     assert ran.path == ["homing", "ready", "running", "holding", "ready", "running", "holding", "stopped"]
     assert ran.largest_speed(1.0) < 2 * SPEED
+
+
+HOME = np.array([0.1, 0.3, 0.0, -2.4, 0.0, 2.7, 0.8])
+
+
+def test_the_arm_goes_home_while_the_switch_is_held(bench: Bench) -> None:
+    ran = bench.run(operator=[Moment(0.0, enabled=False), Moment(0.5)], home=HOME)
+    assert ran.faults == []
+    assert np.ptp(ran.positions[ran.times < 0.5], axis=0).max() < 0.002
+    assert ran.path == ["homing", "ready", "running", "holding", "stopped"]
+    ready = next(t for t, _, target in ran.transitions if target == "ready")
+    assert ready > 0.5 + 0.1
+    assert np.linalg.norm(ran.positions[np.searchsorted(ran.times, ready)] - ran.positions[0]) > 0.01
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_release_or_a_stop_on_the_way_home_ends_it(bench: Bench, stop: bool) -> None:
+    hands = [Moment(0.0), Moment(0.3, enabled=False, stop=stop), Moment(0.6)]
+    ran = bench.run(operator=hands, home=HOME)
+    assert ran.faults == ["operator_stop" if stop else "operator_release"]
+    assert ran.path == ["homing", "stopped"]
+    assert ran.result.by == ("operator" if stop else "fault")
+    assert ran.stopped() < 0.3 + 0.02 + SOON
+    assert ran.moved_after(0.3 + SOON) < 0.002
+
+
+@pytest.mark.parametrize(("button", "by"), [("success", "label"), ("failure", "label"), ("end", "operator")])
+def test_the_operators_buttons_end_the_run(bench: Bench, button: str, by: str) -> None:
+    ran = bench.run(operator=[Moment(0.0), Moment(1.0, pressed=(button,))])
+    assert (ran.result.by, ran.faults) == (by, [])
+    assert ran.result.success is {"success": True, "failure": False, "end": None}[button]
+    assert ran.stopped() < 1.0 + 0.1 + SOON
+
+
+def test_waiting_for_the_operator_is_no_part_of_the_episode(bench: Bench) -> None:
+    ran = bench.run(operator=[Moment(0.0, enabled=False), Moment(1.0)], settings=RunSettings(longest=1.5))
+    assert ran.result.reason == "1.5 s are over"
+    assert ran.result.seconds > 2.4
 
 
 def test_success_ends_the_run(bench: Bench) -> None:
