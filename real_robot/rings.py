@@ -253,9 +253,7 @@ class RingReader(_Side):
             item = self.read(written - 1)
             if item is not None:
                 return item
-        raise RingError(
-            f"ring {self.info.name}: the writer overtakes every read; make more slots than {self.info.slots}"
-        )
+        raise self._overtaken()
 
     def _overtaken(self) -> RingError:
         return RingError(f"ring {self.info.name}: every read is overtaken; make more slots than {self.info.slots}")
@@ -275,9 +273,7 @@ class RingReader(_Side):
             item = self.read(min(known, key=lambda pair: abs(pair[1] - stamp))[0])
             if item is not None:
                 return item
-        raise RingError(
-            f"ring {self.info.name}: the writer overtakes every read; make more slots than {self.info.slots}"
-        )
+        raise self._overtaken()
 
     def wait(self, number: int, timeout: float, check: Callable[[], None] | None = None) -> Item | None:
         """The newest item with at least that number, or None after `timeout` seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from equidiff.perception import CameraSettings, Frame, Perception, PerceptionSettings
 from real_robot.calibration.board import CalibrationError, _opencv
 from real_robot.calibration.lens import Lens
-from real_robot.calibration.result import CameraCalibration
+from real_robot.calibration.result import CameraCalibration, load_calibration
+from real_robot.contract import RobotFeatures
 from real_robot.poses import Pose
 from real_robot.types import CameraFrame
 
-__all__ = ["Scene"]
+__all__ = ["Scene", "load_scene"]
 
 
 class Scene:
@@ -74,6 +76,23 @@ class Scene:
             pose = self.pose(name, (tools or {}).get(name))
             frames[name] = self._fits[name](name, pictures[name], pose)
         return self._perception.observe(frames)
+
+
+def load_scene(settings: PerceptionSettings, files: Mapping[str, Path], robot: RobotFeatures) -> Scene:
+    """The scene of calibration files {camera: path}. CalibrationError for one that cannot be read, or that was made
+    with the base at another place than the robot says."""
+    found = {name: load_calibration(path) for name, path in files.items()}
+    for name, calibration in found.items():
+        metres, radians = calibration.base.pose.distance(Pose.from_rotvec(robot.base_position, [0, 0, robot.base_yaw]))
+        if metres > 1e-3 or radians > 1e-3:
+            raise CalibrationError(
+                f"camera {name!r} was calibrated with the base at {calibration.base}, the robot says yaw "
+                f"{robot.base_yaw} and position {robot.base_position}; set robot.base_yaw and robot.base_position to "
+                "what was calibrated"
+            )
+        if calibration.axis is None:
+            print(f"warning: the symmetry axis was not checked with camera {name!r} (docs/calibration.md)")
+    return Scene(settings, found)
 
 
 class _Fit:

@@ -8,7 +8,7 @@ from collections import deque
 from real_robot.contract import RobotError
 from real_robot.types import RobotState
 
-__all__ = ["StateHistory"]
+__all__ = ["StateHistory", "between"]
 
 
 class StateHistory:
@@ -38,8 +38,8 @@ class StateHistory:
         return self._states[-1]
 
     def at(self, stamp: float) -> RobotState:
-        """The state at a time: linear between two measurements (rotations on the shortest turn), the first or the
-        last one outside of them; its stamp is that of the measurement or the time itself."""
+        """The state at a time, `between` two measurements, the first or the last one outside of them; its stamp is that
+        of the measurement or the time itself."""
         states = self._states
         if not states:
             raise RobotError("no state was measured yet")
@@ -48,18 +48,18 @@ class StateHistory:
             return states[0]
         if place == len(states):
             return states[-1]
-        before, after = states[place - 1], states[place]
-        share = (stamp - before.stamp) / (after.stamp - before.stamp)
+        return between(states[place - 1], states[place], stamp)
 
-        def between(x: float, y: float) -> float:
-            return x + share * (y - x)
 
-        return RobotState(
-            stamp=stamp,
-            joints=before.joints + share * (after.joints - before.joints),
-            velocities=before.velocities + share * (after.velocities - before.velocities),
-            pose=before.pose.towards(after.pose, share),
-            gripper=between(before.gripper, after.gripper),
-            mode=after.mode,
-            wrench=after.wrench,
-        )
+def between(before: RobotState, after: RobotState, stamp: float) -> RobotState:
+    """The state at a time from `before` to `after`: linear, rotations on the shortest turn, the nearer one's wrench."""
+    share = (stamp - before.stamp) / (after.stamp - before.stamp)
+    return RobotState(
+        stamp=stamp,
+        joints=before.joints + share * (after.joints - before.joints),
+        velocities=before.velocities + share * (after.velocities - before.velocities),
+        pose=before.pose.towards(after.pose, share),
+        gripper=before.gripper + share * (after.gripper - before.gripper),
+        mode=after.mode,
+        wrench=before.wrench if share < 0.5 else after.wrench,
+    )

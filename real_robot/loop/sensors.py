@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from real_robot.loop.history import StateHistory
 from real_robot.poses import Pose
-from real_robot.types import CameraFrame
+from real_robot.types import CameraFrame, RobotState
 from real_robot.world import World
 
-__all__ = ["CameraSensor", "FrameSource", "RobotSensor", "Sensor"]
+__all__ = ["CameraSensor", "FrameSource", "RobotSensor", "Sensor", "proprioception"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -37,9 +37,19 @@ class Sensor(ABC):
         """{key: array} as it was at `stamp`, in the world frame of the training data. DeviceError when it is lost."""
 
 
+def proprioception(state: RobotState, world: World) -> Arrays:
+    """The gripper as the training data have it: robot0_eef_pos (3), robot0_eef_quat_site (4) xyzw in the world, and
+    robot0_gripper_qpos (2), the fingers' positions, +- half the opening in metres."""
+    pose = world.base @ state.pose
+    return {
+        "robot0_eef_pos": pose.position.astype(np.float32),
+        "robot0_eef_quat_site": pose.quat.astype(np.float32),
+        "robot0_gripper_qpos": np.array([state.gripper / 2, -state.gripper / 2], np.float32),
+    }
+
+
 class RobotSensor(Sensor):
-    """The gripper's pose and opening, as the training data have them: robot0_eef_pos (3), robot0_eef_quat_site (4)
-    xyzw, robot0_gripper_qpos (2), the fingers' positions +- half the opening in metres."""
+    """`proprioception` at any time."""
 
     keys = ("robot0_eef_pos", "robot0_eef_quat_site", "robot0_gripper_qpos")
 
@@ -51,11 +61,7 @@ class RobotSensor(Sensor):
         return self._history.newest.stamp
 
     def at(self, stamp: float) -> Arrays:
-        state = self._history.at(stamp)
-        pose = self._world.base @ state.pose
-        fingers = [state.gripper / 2, -state.gripper / 2]
-        values = zip(self.keys, (pose.position, pose.quat, fingers), strict=True)
-        return {key: np.asarray(value, np.float32) for key, value in values}
+        return proprioception(self._history.at(stamp), self._world)
 
 
 class FrameSource(Protocol):

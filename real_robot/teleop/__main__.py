@@ -21,10 +21,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from equidiff.config import did_you_mean
+from equidiff.config import build, did_you_mean
 from equidiff.hydra_app import run_app
 from real_robot.contract import DeviceError
 from real_robot.operator.contract import OperatorInput
@@ -100,7 +99,7 @@ def _record(config: DictConfig, path: Path) -> int:
     pilot_settings = PilotSettings(**_plain(config.pilot))
     print("loading ...", flush=True)
     made = hardware.build_parts(config)
-    operator: OperatorInput = instantiate(config.operator)
+    operator: OperatorInput = build(_plain(config.operator))
     with ExitStack() as stack:
         for device in made.devices:
             stack.enter_context(device)
@@ -131,7 +130,7 @@ def _record(config: DictConfig, path: Path) -> int:
 def _replay(config: DictConfig, path: Path) -> int:
     recorded = read_actions(path, config.episode)
     made = hardware.build_parts(config)
-    operator: OperatorInput = instantiate(config.operator)
+    operator: OperatorInput = build(_plain(config.operator))
     with ExitStack() as stack:
         stack.enter_context(made.robot)
         robot = made.robot

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from real_robot.contract import CameraFeatures, RobotFeatures
+from real_robot.loop.history import between
+from real_robot.loop.sensors import proprioception
 from real_robot.poses import Pose
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.loop import Tick
@@ -178,12 +180,8 @@ class Recorder:
         t, after = self._time(number), self._time(number + 1)
         state = self._state(t)
         target, active = self._wanted(after, t)
-        pose = self._world.base @ state.pose
-        half = state.gripper / 2
         obs: dict[str, NDArray[np.generic]] = {
-            "robot0_eef_pos": pose.position.astype(np.float32),
-            "robot0_eef_quat_site": pose.quat.astype(np.float32),
-            "robot0_gripper_qpos": np.array([half, -half], np.float32),
+            **proprioception(state, self._world),
             "robot0_joint_pos": state.joints.astype(np.float32),
             "robot0_joint_vel": state.velocities.astype(np.float32),
             "robot0_stamp": np.array(t - self._time(0)),
@@ -207,17 +205,7 @@ class Recorder:
                 f"the arm was measured at {first.stamp - t:+.3f} and {last.stamp - t:+.3f} s about a step, more than "
                 f"recorder.gap={self.settings.gap} s; the episode is lost"
             )
-        if last is first:
-            return first
-        share = (t - first.stamp) / (last.stamp - first.stamp)
-        return RobotState(
-            t,
-            first.joints + share * (last.joints - first.joints),
-            first.velocities + share * (last.velocities - first.velocities),
-            first.pose.towards(last.pose, share),
-            first.gripper + share * (last.gripper - first.gripper),
-            wrench=first.wrench if share < 0.5 else last.wrench,
-        )
+        return first if last is first else between(first, last, t)
 
     def _wanted(self, after: float, t: float) -> tuple[Target, bool]:
         """The target at time `after`, and whether anything was wanted or moved since `t`."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from real_robot.calibration.live import Scene
-from real_robot.calibration.result import load_calibration
+from real_robot.calibration.board import CalibrationError
+from real_robot.calibration.live import Scene, load_scene
 from real_robot.contract import RobotFeatures
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.pictures import Pictures
-from real_robot.world import World
 
 __all__ = ["calibrated"]
 
@@ -30,13 +29,7 @@ def calibrated(pictures: Pictures, node: Any, robot: RobotFeatures) -> Scene | N
             raise RecordingError(
                 f"cameras.{name}.calibration: is not set, but that of {', '.join(files)} is; calibrate all or none"
             )
-    found = {name: load_calibration(Path(file)) for name, file in files.items()}
-    for name, calibration in found.items():
-        metres, radians = calibration.base.pose.distance(World.of(robot).base)
-        if metres > 1e-3 or radians > 1e-3:
-            raise RecordingError(
-                f"camera {name!r} was calibrated with the base at {calibration.base}, the robot says yaw "
-                f"{robot.base_yaw} and position {robot.base_position}; set robot.base_yaw and robot.base_position to "
-                "what was calibrated"
-            )
-    return Scene(settings, found)
+    try:
+        return load_scene(settings, {name: Path(file) for name, file in files.items()}, robot)
+    except CalibrationError as error:
+        raise RecordingError(str(error)) from error

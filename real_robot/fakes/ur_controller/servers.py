@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -22,7 +23,7 @@ _SCRIPT_END = re.compile(rb"^end\s*?\n", re.MULTILINE)
 _LONGEST_SCRIPT = 1 << 20
 
 
-class _Client:
+class _Client(ABC):
     """One connection; `serve` runs in its thread until the other side or `close` ends it."""
 
     def __init__(self, sock: socket.socket, controller: Controller) -> None:
@@ -48,15 +49,15 @@ class _Client:
             self.end()
             self.socket.close()
 
-    def greet(self) -> None:
+    def greet(self) -> None:  # noqa: B027 - some say nothing
         """What the server says first."""
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027 - most have nothing to tidy
         """The connection is gone."""
 
+    @abstractmethod
     def receive(self, data: bytes) -> None:
         """Bytes came."""
-        raise NotImplementedError
 
 
 class RtdeClient(_Client):
