@@ -119,7 +119,7 @@ class FastPhysics:
             mujoco.mj_step2(model, data)
         controller.new_update = True
         self.env.timestep += 1
-        self.env.cur_time += self.env.control_timestep
+        self.env.cur_time += self.env.control_timestep if substeps is None else substeps * self.env.model_timestep
 
 
 def _array(values: Any) -> np.ndarray:

@@ -356,6 +356,8 @@ class Runner:
         return Fault(FaultKind.CONNECTION_LOST, str(error))
 
     def _look_for_the_end(self, wish: OperatorState, now: float) -> None:
+        for pressed in sorted(button.value for button in wish.pressed):
+            self.journal.tell("marker", now, {"text": f"the operator pressed {pressed}"})
         if Button.END in wish.pressed:
             self._finish("operator", "the operator wants no more", None)
         for button, success in ((Button.SUCCESS, True), (Button.FAILURE, False)):

@@ -197,6 +197,7 @@ def test_the_operators_buttons_end_the_run(bench: Bench, button: str, by: str) -
     ran = bench.run(operator=[Moment(0.0), Moment(1.0, pressed=(button,))])
     assert (ran.result.by, ran.faults) == (by, [])
     assert ran.result.success is {"success": True, "failure": False, "end": None}[button]
+    assert [fields["text"] for kind, _, fields in ran.records if kind == "marker"] == [f"the operator pressed {button}"]
     assert ran.stopped() < 1.0 + 0.1 + SOON
 
 
