@@ -33,15 +33,21 @@ class Pool:
 def final_size(size: int, layers: Sequence[Conv | Pool], largest: int, what: str) -> int:
     """Cells along a side that the last convolution, to one cell, has to cover: at most `largest`.
 
-    Raises ValueError if `size` breaks the symmetry on its way, or leaves more than that; names the sizes that work.
+    Raises ValueError if `size` breaks the symmetry on its way, leaves more than that, or two cells, for which escnn has
+    no equivariant filter; names the sizes that work.
     """
+    usable = [n for n in range(1, largest + 1) if n != 2]
     left = _through(size, layers)
-    if left is not None and left <= largest:
+    if left in usable:
+        assert left is not None
         return left
-    fitting = [n for n in range(1, 2 * size + 64) if 0 < (_through(n, layers) or 0) <= largest]
+    fitting = [n for n in range(1, 2 * size + 64) if _through(n, layers) in usable]
     near = sorted(sorted(fitting, key=lambda n: abs(n - size))[:4])
     fix = f"sizes that work near it: {', '.join(map(str, near))}" if near else "no size works with these layers"
-    raise ValueError(f"{what}: a side of {size} cells breaks the symmetry or is too large for its layers; {fix}")
+    why = "breaks the symmetry or is too large for its layers"
+    if left == 2:
+        why = "leaves two cells for the last layer, for which there is no equivariant filter"
+    raise ValueError(f"{what}: a side of {size} cells {why}; {fix}")
 
 
 def check_crop(size: int, crop: int | None, what: str) -> int:

@@ -92,14 +92,14 @@ def test_a_scene_picture_is_not_invariant_nor_a_plain_network_equivariant() -> N
     [
         (
             partial(SCENE, pools=(2, 3)),
-            r"SceneImageEncoder\('top_image'\): a side of 24 cells .* near it: 16, 22, 28, 34",
+            r"SceneImageEncoder\('top_image'\): a side of 24 cells .* near it: 10, 22, 28, 34",
         ),
         (partial(SCENE, crop=21), "crop=21 of 24 would move the middle"),
         (partial(SCENE, key="wrist_image"), "cameras that watch the scene"),
         (partial(SCENE, key="top"), "key='top' is not an observed Image or Depth; there are: top_image"),
         (partial(SCENE, pools=(2,)), "as many pools as widths"),
         (partial(ENCODERS["voxels"], crop=13), "crop=13 of 16"),
-        (partial(ENCODERS["voxels"], paddings=((0,), (1, 1))), "sizes that work near it: 10, 14, 18, 22"),
+        (partial(ENCODERS["voxels"], paddings=((0,), (1, 1))), "sizes that work near it: 6, 14, 18, 22"),
         (partial(ENCODERS["voxels"], paddings=((0,),)), "a list of paddings for each width"),
         (partial(ENCODERS["wrist"], key="top_image"), "camera on the gripper"),
         (partial(ENCODERS["wrist"], weights="imagenet"), "need norm=batch"),
@@ -225,3 +225,21 @@ def test_published_sizes_of_the_others() -> None:
     assert cropped(torch.rand(1, 1, 4, 64, 64, 64)).shape == (1, 1, 8, 128)
     assert count_parameters(cropped) == count_parameters(VoxelEncoder(spec, Symmetry(8), "v")) == 1_301_160
     assert count_parameters(WristImageEncoder(spec, Symmetry(8), "w", crop=76)) == 11_199_744
+
+
+@pytest.mark.parametrize("order", [1, 4])
+@pytest.mark.parametrize("kind", ["picture", "voxels"])
+def test_every_size_is_built_or_refused_with_those_that_work(kind: str, order: int) -> None:
+    built = []
+    for side in range(8, 101):
+        try:
+            if kind == "picture":
+                SceneImageEncoder(_spec(side=side), Symmetry(order), "top_image", channels=8)
+            else:
+                VoxelEncoder(_spec(cells=side), Symmetry(order), "voxels", channels=16)
+        except ValueError as error:
+            words = str(error)
+            assert "sizes that work near it" in words or "no size works" in words, (side, words)
+            continue
+        built.append(side)
+    assert len(built) > 1

@@ -104,6 +104,10 @@ def test_sizes_that_break_the_symmetry_are_refused_with_those_that_work() -> Non
         final_size(30, layers, 7, "net")
     with pytest.raises(ValueError, match="too large for its layers"):
         final_size(64, layers, 7, "net")
+    with pytest.raises(
+        ValueError, match=r"leaves two cells for the last layer.*sizes that work near it: 10, 30, 40, 50"
+    ):
+        final_size(20, [Pool(10)], 7, "net")
 
 
 def test_a_crop_keeps_the_middle() -> None:
