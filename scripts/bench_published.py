@@ -11,7 +11,6 @@ memory, that of the imports included and named beside it. A call that was interr
 from __future__ import annotations
 
 import json
-import resource
 import shlex
 import subprocess
 import sys
@@ -129,8 +128,12 @@ def measured(name: str, config: DictConfig) -> dict[str, Any]:
 
 
 def _peak_mb() -> int:
-    """Peak resident memory of this process in MB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)  # Linux counts in KiB
+    """Peak resident memory of this program in MB.
+
+    Not `ru_maxrss`: Linux hands that on through fork and exec, so it would be the size of a larger parent.
+    """
+    status = Path("/proc/self/status").read_text()
+    return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)  # Linux counts in KiB
 
 
 if __name__ == "__main__":

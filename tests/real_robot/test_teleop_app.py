@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def run(*overrides: str, script: list[Moment] | None = None) -> int:
         monkeypatch.setattr(sys, "argv", ["teleop", *overrides])
         if script is not None:
-            monkeypatch.setattr(app, "instantiate", lambda node: ScriptedOperator(script))
+            monkeypatch.setattr(app, "build", lambda node: ScriptedOperator(script))
         before = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as ended:
