@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from real_robot.contract import Camera, CameraError, CameraFeatures, DeviceError
 from real_robot.rings import Item, Ring, RingError, RingInfo, RingReader, RingWriter
+from real_robot.settings import SettingsError
 from real_robot.types import Array, CameraFrame
 
 __all__ = ["CameraProcess"]
@@ -36,7 +37,7 @@ class CameraProcess(Camera):
         self._make = make
         self._features = make().features
         if stale * self._features.fps < 2:
-            raise ValueError(
+            raise SettingsError(
                 f"camera {self._features.name!r}: stale={stale} s is less than two pictures at {self._features.fps} fps"
             )
         self._slots, self._stale, self._start = slots, stale, start

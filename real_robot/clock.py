@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from real_robot.settings import SettingsError
+
 __all__ = ["Clock", "ManualClock", "MonotonicClock", "every"]
 
 
@@ -34,7 +36,7 @@ class MonotonicClock:
 
     def __post_init__(self) -> None:
         if not self.rate > 0:
-            raise ValueError(f"clock.rate: expected a factor > 0, got {self.rate}")
+            raise SettingsError(f"clock.rate: expected a factor > 0, got {self.rate}")
 
     @classmethod
     def starting_now(cls, rate: float = 1.0) -> MonotonicClock:

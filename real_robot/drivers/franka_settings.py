@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+from real_robot.settings import SettingsError, check_ranges, check_vectors
 from real_robot.types import Array, finite
 
 __all__ = ["FRANKA_MODELS", "FrankaGripperSettings", "FrankaSettings"]
@@ -52,7 +53,7 @@ class FrankaGripperSettings:
         for name in ("stroke", "speed", "force", "step"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"robot.gripper.{name}: expected a number > 0, got {value}")
+                raise SettingsError(f"robot.gripper.{name}: expected a number > 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,14 @@ class FrankaSettings:
 
     def __post_init__(self) -> None:
         if self.model not in FRANKA_MODELS:
-            raise ValueError(f"robot.model: expected {' or '.join(FRANKA_MODELS)}, got {self.model!r}")
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"robot.{name}: expected {low} to {high}, got {getattr(self, name)}")
-        for name, count in (("base_position", 3), ("tool", 6), ("start_within", 2), ("max_speed", 2)):
-            object.__setattr__(self, name, tuple(finite(f"robot.{name}", getattr(self, name), (count,)).tolist()))
+            raise SettingsError(f"robot.model: expected {' or '.join(FRANKA_MODELS)}, got {self.model!r}")
+        check_ranges("robot", self, _RANGES)
+        check_vectors("robot", self, {"base_position": 3, "tool": 6, "start_within": 2, "max_speed": 2})
         if self.gripper is not None and isinstance(self.gripper, Mapping):
             known = {f.name for f in fields(FrankaGripperSettings)}
             for key in self.gripper:
                 if key not in known:
-                    raise ValueError(f"robot.gripper: no setting {key!r}; there are: {', '.join(sorted(known))}")
+                    raise SettingsError(f"robot.gripper: no setting {key!r}; there are: {', '.join(sorted(known))}")
             object.__setattr__(self, "gripper", FrankaGripperSettings(**self.gripper))
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from real_robot.contract import Camera, CameraError, CameraFeatures
+from real_robot.settings import SettingsError
 from real_robot.types import CameraFrame
 
 __all__ = ["OpenCVCamera", "OpenCVSettings"]
@@ -45,7 +46,7 @@ class OpenCVCamera(Camera):
 
     def __init__(self, settings: OpenCVSettings) -> None:
         if not (math.isfinite(settings.latency) and 0 <= settings.latency < 2):
-            raise ValueError(f"camera {settings.name!r}: expected a latency from 0 to 2 s, got {settings.latency}")
+            raise SettingsError(f"camera {settings.name!r}: expected a latency from 0 to 2 s, got {settings.latency}")
         s = self._settings = settings
         matrix = None if s.intrinsics is None else np.array(s.intrinsics, np.float64)
         self._features = CameraFeatures(s.name, s.width, s.height, s.fps, intrinsics=matrix)

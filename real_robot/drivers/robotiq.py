@@ -12,6 +12,7 @@ import threading
 import time
 
 from real_robot.contract import RobotError
+from real_robot.settings import SettingsError
 
 __all__ = ["Robotiq", "to_counts", "to_metres"]
 
@@ -58,9 +59,9 @@ class Robotiq:
     ) -> None:
         for name, share in (("gripper.speed", speed), ("gripper.force", force)):
             if not 0 <= share <= 1:
-                raise ValueError(f"{name}: expected a share of 0..1, got {share}")
+                raise SettingsError(f"{name}: expected a share of 0..1, got {share}")
         if not (stroke > 0 and 0 <= ends[0] < ends[1] <= 255):
-            raise ValueError(f"gripper: expected stroke > 0 and 0 <= open < closed <= 255, got {stroke} and {ends}")
+            raise SettingsError(f"gripper: expected stroke > 0 and 0 <= open < closed <= 255, got {stroke} and {ends}")
         self.address, self.port, self.stroke, self.ends = address, port, stroke, ends
         self._settings = f"SPE {round(255 * speed)} FOR {round(255 * force)}"
         self._timeout = timeout

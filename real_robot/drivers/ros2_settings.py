@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from real_robot.kinematics import ARMS
-from real_robot.types import finite
+from real_robot.settings import SettingsError, check_ranges, check_vectors
 
 __all__ = ["Ros2Settings"]
 
@@ -55,18 +55,17 @@ class Ros2Settings:
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
-            raise ValueError(f"robot.arm: expected one of {', '.join(ARMS)}, got {self.arm!r}")
+            raise SettingsError(f"robot.arm: expected one of {', '.join(ARMS)}, got {self.arm!r}")
         object.__setattr__(self, "joints", tuple(map(str, self.joints)))
         count = len(ARMS[self.arm].rows)
         if len(set(self.joints)) != count:
-            raise ValueError(f"robot.joints: {self.arm} has {count} joints of different names, got {list(self.joints)}")
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"robot.{name}: expected {low} to {high}, got {getattr(self, name)}")
-        for name, size in (("base_position", 3), ("tool", 6), ("start_within", 2), ("max_speed", 2)):
-            object.__setattr__(self, name, tuple(finite(f"robot.{name}", getattr(self, name), (size,)).tolist()))
+            raise SettingsError(
+                f"robot.joints: {self.arm} has {count} joints of different names, got {list(self.joints)}"
+            )
+        check_ranges("robot", self, _RANGES)
+        check_vectors("robot", self, {"base_position": 3, "tool": 6, "start_within": 2, "max_speed": 2})
         if not (math.isfinite(self.base_yaw) and math.isfinite(self.base_turn) and self.gripper_scale):
-            raise ValueError(
+            raise SettingsError(
                 f"robot.base_yaw, base_turn, gripper_scale: expected finite numbers, the last not 0, got "
                 f"{self.base_yaw}, {self.base_turn}, {self.gripper_scale}"
             )

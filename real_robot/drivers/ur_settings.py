@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from real_robot.kinematics import ARMS
+from real_robot.settings import SettingsError, check_ranges, check_vectors
 from real_robot.types import finite
 
 __all__ = ["GripperSettings", "URSettings"]
@@ -42,7 +43,7 @@ class GripperSettings:
 
     def __post_init__(self) -> None:
         if len(self.ends) != 2:
-            raise ValueError(f"robot.gripper.ends: expected counts (open, closed), got {self.ends}")
+            raise SettingsError(f"robot.gripper.ends: expected counts (open, closed), got {self.ends}")
         object.__setattr__(self, "ends", (int(self.ends[0]), int(self.ends[1])))
 
 
@@ -89,19 +90,14 @@ class URSettings:
     unlock_timeout: float = 8.0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"robot.{name}: expected {low} to {high}, got {value}")
+        check_ranges("robot", self, _RANGES)
+        check_vectors("robot", self, {"tcp": 6, "start_within": 2, "max_speed": 2, "base_position": 3})
         finite("robot.base_turn and base_yaw", [self.base_turn, self.base_yaw], (2,))
         known = [name for name in ARMS if name.startswith("ur")]
         if self.arm not in known:
-            raise ValueError(f"robot.arm: expected one of {', '.join(known)}, got {self.arm!r}")
-        for name, count in (("tcp", 6), ("start_within", 2), ("max_speed", 2), ("base_position", 3)):
-            finite(f"robot.{name}", getattr(self, name), (count,))
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+            raise SettingsError(f"robot.arm: expected one of {', '.join(known)}, got {self.arm!r}")
         if self.payload is not None:
-            finite("robot.payload", self.payload, (4,))
+            check_vectors("robot", self, {"payload": 4})
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> Self:
@@ -112,9 +108,9 @@ class URSettings:
             known = [f.name for f in fields(kind)]
             wrong = [key for key in keys if key not in known]
             if wrong:
-                raise ValueError(f"{name}.{wrong[0]}: no such key; expected one of {', '.join(known)}")
+                raise SettingsError(f"{name}.{wrong[0]}: no such key; expected one of {', '.join(known)}")
         if not values.get("address"):
-            raise ValueError(
+            raise SettingsError(
                 "robot.address: missing; give the address of the controller, e.g. robot.address=192.168.1.10"
             )
         if isinstance(grip, Mapping):

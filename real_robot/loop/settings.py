@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-__all__ = ["RunSettings", "SettingsError"]
+from real_robot.settings import SettingsError
 
-
-class SettingsError(ValueError):
-    """Numbers of the loop that make no sense; the message names the key."""
+__all__ = ["RunSettings"]
 
 
 @dataclass(frozen=True)

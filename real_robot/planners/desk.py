@@ -9,6 +9,7 @@ from collections.abc import Callable
 from equidiff.spec import Spec
 from real_robot.planner import PlannerError
 from real_robot.planners.run import check_request, plan_shape
+from real_robot.settings import SettingsError
 from real_robot.types import Array, Plan, PlanRequest
 
 __all__ = ["Desk"]
@@ -22,7 +23,7 @@ class Desk:
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         if not timeout > 0:
-            raise ValueError(f"timeout: expected seconds > 0, got {timeout}")
+            raise SettingsError(f"timeout: expected seconds > 0, got {timeout}")
         self._timeout, self._clock = timeout, clock
         self._lock = threading.Lock()
         self._count = 0

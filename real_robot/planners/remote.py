@@ -28,6 +28,7 @@ from real_robot.server.wire import (
     unpack_answer,
     unpack_hello,
 )  # fmt: skip
+from real_robot.settings import SettingsError
 from real_robot.types import Plan, PlanRequest
 
 __all__ = ["RemotePlanner"]
@@ -222,15 +223,15 @@ def _options(url: str, ca: Path | None, insecure: bool, timeout: float) -> dict[
     """For `connect`; refuses what would send the token in the clear."""
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError(f"url: expected ws://host:port or wss://host:port, got {url!r}")
+        raise SettingsError(f"url: expected ws://host:port or wss://host:port, got {url!r}")
     secure = parts.scheme == "wss"
     if not secure and not insecure and not is_loopback(parts.hostname):
-        raise ValueError(
+        raise SettingsError(
             f"url: {url} would send the token in the clear to another machine; use wss:// with a certificate at the "
             "server, an ssh tunnel, or insecure=true on a network that is yours alone"
         )
     if ca is not None and not secure:
-        raise ValueError(f"ca: only a wss:// address has a certificate to verify, got {url}")
+        raise SettingsError(f"ca: only a wss:// address has a certificate to verify, got {url}")
     return {
         "ssl": client_tls(ca) if secure else None,
         # said again, so that no redirection leads the token to another place

@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from real_robot.poses import log_map
+from real_robot.settings import SettingsError
 from real_robot.types import Array
 
 __all__ = ["body_motion", "inner_rates", "rotation_of", "rotations_of", "stopping_angle", "turn_between"]
@@ -135,7 +136,7 @@ def inner_rates(velocity: float, acceleration: float, jerk: float) -> tuple[floa
             break
     inner = 0.98 * jerk - v * a * (1 / 2 + 5 * angle / 3 + angle * angle / 2) - angle * v**3 / 6
     if a <= 0.2 * acceleration or inner < jerk / 4:
-        raise ValueError(
+        raise SettingsError(
             f"safety.angular: velocity {velocity}, acceleration {acceleration} and jerk {jerk} do not go together: "
             "turning about a changing axis alone uses up the last; raise angular.jerk or lower the others"
         )

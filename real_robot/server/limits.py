@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from real_robot.settings import SettingsError
+
 __all__ = ["Limits", "RateLimit"]
 
 
@@ -28,7 +30,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("connections", "max_hz", "burst", "handshake_s", "plan_s", "keepalive_s"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"limits.{name}: expected a number > 0, got {getattr(self, name)}")
+                raise SettingsError(f"limits.{name}: expected a number > 0, got {getattr(self, name)}")
 
 
 class RateLimit:

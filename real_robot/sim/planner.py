@@ -9,6 +9,7 @@ from equidiff.spec import Spec
 from real_robot.clock import Clock
 from real_robot.planner import Planner, PlannerError
 from real_robot.planners import check_request, run_policy
+from real_robot.settings import SettingsError
 from real_robot.types import Plan, PlanRequest
 
 __all__ = ["DelayedPlanner"]
@@ -23,7 +24,7 @@ class DelayedPlanner(Planner):
 
     def __init__(self, policy: Policy, clock: Clock, delay: float, seed: int = 0) -> None:
         if not delay >= 0:
-            raise ValueError(f"delay: expected seconds >= 0, got {delay}")
+            raise SettingsError(f"delay: expected seconds >= 0, got {delay}")
         self._policy, self._clock, self.delay = policy, clock, delay
         self._generator = torch.Generator().manual_seed(seed)
         self._answer: tuple[float, Plan] | None = None

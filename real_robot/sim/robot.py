@@ -10,6 +10,7 @@ from real_robot.clock import Clock
 from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose
+from real_robot.settings import SettingsError
 from real_robot.sim.faults import SimFaults
 from real_robot.sim.world import SimWorld
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target
@@ -38,7 +39,7 @@ class SimRobot(Robot):
         self, world: SimWorld, command_hz: float = 100.0, latency: float = 0.0, jitter: float = 0.0, seed: int = 0
     ) -> None:
         if not (latency >= 0 and jitter >= 0):
-            raise ValueError(f"latency, jitter: expected seconds >= 0, got {latency}, {jitter}")
+            raise SettingsError(f"latency, jitter: expected seconds >= 0, got {latency}, {jitter}")
         self._world, self._hz = world, command_hz
         self._latency, self._jitter, self._rng = latency, jitter, np.random.default_rng(seed)
         self.faults = SimFaults()

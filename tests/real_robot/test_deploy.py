@@ -22,6 +22,7 @@ from equidiff.fields.presets import proprioception, relative_action, relative_tr
 from equidiff.spec import Horizon, Space, Spec
 
 ROOT = Path(__file__).parents[2]
+HELD = ["operator=terminal"]
 RISE = 0.004
 """Metres above the gripper of every target of the policy."""
 
@@ -127,6 +128,16 @@ def test_on_a_ur5e_with_the_fake_controller(tmp_path: Path) -> None:
         (["robot=sim", "robot.task=liftt"], "no task 'liftt'; did you mean 'lift'?"),
         (["robot=sim", "schedule.stitch=sew"], "schedule.stitch: expected one of replace, blend, real_time, got 'sew'"),
         (["robot=sim", "run.longest=0"], "run.longest: expected a number > 0"),
+        (["robot=sim", "robot.latency=-1"], "latency, jitter: expected seconds >= 0"),
+        (["robot=sim", "robot.rate=0"], "clock.rate: expected a factor > 0"),
+        (["robot=sim", "robot.virtual=true", "policy.delay=-1"], "delay: expected seconds >= 0"),
+        (["robot=sim", "policy.server=http://gpu", "policy.token_file=none"], "no readable token"),
+        (["robot=sim", "safety.angular.jerk=1"], "safety.angular: velocity"),
+        ([*HELD, "robot=ur5e"], "robot.address is not set"),
+        ([*HELD, "robot=ur5e", "robot.address=127.0.0.9", "robot.command_hz=9999"], "robot.command_hz: expected"),
+        ([*HELD, "robot=ur5e", "robot.address=127.0.0.9", "robot.tcp=[1]"], "robot.tcp: expected (6,)"),
+        ([*HELD, "robot=ros2", "robot.arm=ur6", "robot.joints=[a]"], "robot.arm: expected one of"),
+        ([*HELD, "robot=franka", "robot.address=1.2.3.4", "robot.model=p"], "robot.model: expected"),
         (["robot=sim", "safety.linear.velocity=fast"], "safety.linear.velocity: expected a number, got 'fast'"),
     ],
 )
