@@ -37,9 +37,10 @@ from equidiff.fields import (
 from equidiff.fields.base import Mode
 from equidiff.nn import GroupLayerNorm, GroupLinear, Lift, Project
 from equidiff.rotations import from_matrix, to_matrix
+from equidiff.spec import Batch, Spec
 from equidiff.symmetry import Irreps, Symmetry
 
-__all__ = ["Law", "assert_equivariant", "check_field", "random_source"]
+__all__ = ["Law", "assert_equivariant", "check_field", "random_actions", "random_batch", "random_source"]
 
 Law = Irreps | ArrayField | Literal["regular", "invariant"]
 """How a tensor turns: a vector (..., size), a decoded array, regular features (..., N, C), or not at all."""
@@ -231,6 +232,29 @@ def random_source(source: Source, count: int, generator: torch.Generator | None 
     if source.dtype is not None:
         return torch.randint(256, (count, *source.shape), generator=generator).to(source.dtype)
     return torch.randn((count, *source.shape), generator=generator, dtype=torch.float64)
+
+
+def random_batch(
+    spec: Spec, count: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+) -> Batch:
+    """A batch that the spec takes: {"obs": {key: (count, To, *shape)}, "action": (count, Tp, A)}, as it is stored."""
+    steps = spec.horizon.obs
+    obs = {key: _chunks(source, count, steps, generator, dtype) for key, source in spec.observation.sources.items()}
+    return {"obs": obs, "action": random_actions(spec, count, generator, dtype)}
+
+
+def random_actions(
+    spec: Spec, count: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(count, Tp, A): random chunks of stored actions."""
+    steps = spec.horizon.predict
+    parts = [_chunks(field.sources[0], count, steps, generator, dtype) for field in spec.action.fields]
+    return torch.cat(parts, -1)
+
+
+def _chunks(source: Source, count: int, steps: int, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
+    made = random_source(source, count * steps, generator).reshape(count, steps, *source.shape)
+    return made.to(source.dtype or dtype)
 
 
 def _stored(source: Source, samples: Tensor) -> Tensor:

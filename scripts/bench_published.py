@@ -78,7 +78,7 @@ def measured(name: str, config: DictConfig) -> dict[str, Any]:
 
     from equidiff.compose import make_policy, make_spec, policy_tree
     from equidiff.equivariance.scenes import random_observation
-    from equidiff.testing import random_source
+    from equidiff.testing import random_actions
     from equidiff.train.ema import make_ema
     from equidiff.train.settings import OptimConfig, TrainerConfig, from_node
 
@@ -94,13 +94,8 @@ def measured(name: str, config: DictConfig) -> dict[str, Any]:
     begun = time.process_time()
     policy = make_policy(policy_tree(chosen), spec)
     built = time.process_time() - begun
-    generator = torch.Generator().manual_seed(0)
-    steps = spec.horizon.predict
-    parts = [
-        random_source(field.sources[0], config.batch * steps, generator).view(config.batch, steps, -1)
-        for field in spec.action.fields
-    ]
-    batch = {"obs": random_observation(spec, config.batch), "action": torch.cat(parts, -1).float()}
+    actions = random_actions(spec, config.batch, torch.Generator().manual_seed(0))
+    batch = {"obs": random_observation(spec, config.batch), "action": actions}
     policy.fit([batch])
     optim = from_node(OptimConfig, tree["optim"], "optim")
     optimizer = torch.optim.AdamW(

@@ -143,6 +143,7 @@ def errors_of(row: Row, order: int, config: DictConfig) -> dict[str, dict[str, f
     from equidiff.compose import make_policy, make_spec, policy_tree
     from equidiff.equivariance.measure import Run
     from equidiff.equivariance.scenes import random_observation
+    from equidiff.testing import random_actions
 
     GlobalHydra.instance().clear()  # the script itself is a Hydra app
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -152,8 +153,8 @@ def errors_of(row: Row, order: int, config: DictConfig) -> dict[str, dict[str, f
     torch.manual_seed(0)
     policy = make_policy(policy_tree(composed), spec)
     obs = random_observation(spec, config.batch)
-    actions = random_observation(spec, 64)
-    policy.fit([{"obs": actions, "action": _actions(spec, 64)}])
+    actions = random_actions(spec, 64, torch.Generator().manual_seed(1))
+    policy.fit([{"obs": random_observation(spec, 64), "action": actions}])
     with torch.no_grad():  # a new policy ends with zeros, which would hide errors
         for parameter in policy.parameters():
             if not parameter.any():
@@ -166,20 +167,6 @@ def errors_of(row: Row, order: int, config: DictConfig) -> dict[str, dict[str, f
             stages = run.errors(math.radians(angle))
             found[str(angle)] = {stage: stages[stage][0] for stage in ("encoder", "denoiser", "sampler")}
     return found
-
-
-def _actions(spec: Any, count: int) -> Any:
-    """Stored chunks (count, T, A) that the normaliser is fitted on."""
-    import torch
-
-    from equidiff.testing import random_source
-
-    generator = torch.Generator().manual_seed(1)
-    steps = spec.horizon.predict
-    parts = [
-        random_source(field.sources[0], count * steps, generator).view(count, steps, -1) for field in spec.action.fields
-    ]
-    return torch.cat(parts, -1).float()
 
 
 def _line(errors: dict[str, dict[str, float | None]]) -> str:

@@ -74,7 +74,7 @@ def _measured(overrides: list[str], config: DictConfig) -> dict[str, Any]:
     import torch
 
     from equidiff.compose import make_policy, make_spec, policy_tree
-    from equidiff.testing import random_source
+    from equidiff.testing import random_batch
 
     GlobalHydra.instance().clear()  # the script itself is a Hydra app
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -85,26 +85,19 @@ def _measured(overrides: list[str], config: DictConfig) -> dict[str, Any]:
     policy = make_policy(policy_tree(composed), spec)
     generator = torch.Generator().manual_seed(0)
 
-    def stored(source: Any, count: int, steps: int) -> torch.Tensor:
-        return random_source(source, count * steps, generator).reshape(count, steps, *source.shape).float()
-
-    def batch(count: int) -> dict[str, Any]:
-        obs = {key: stored(source, count, spec.horizon.obs) for key, source in spec.observation.sources.items()}
-        parts = [stored(field.sources[0], count, spec.horizon.predict) for field in spec.action.fields]
-        return {"obs": obs, "action": torch.cat(parts, -1)}
-
-    large = batch(config.batch)
+    large = random_batch(spec, config.batch, generator)
     policy.fit([large])
     with torch.no_grad():  # a new policy ends with zeros, which would hide errors
         for parameter in policy.parameters():
             fan = parameter.shape[-1] if parameter.ndim > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(fan))
     one = {key: value[:1] for key, value in large["obs"].items()}
+    four = random_batch(spec, 4, generator)["obs"]
     return {
         "parameters": sum(p.numel() for p in policy.parameters()),
         "step_ms": round(1000 * _shortest(lambda: policy.train().loss(large).backward(), config.repeats), 2),
         "chunk_ms": round(1000 * _shortest(lambda: policy.eval().act(one), config.repeats), 2),
-        "errors": {str(angle): _error(policy.eval().double(), batch(4)["obs"], angle) for angle in config.angles},
+        "errors": {str(angle): _error(policy.eval().double(), four, angle) for angle in config.angles},
     }
 
 

@@ -11,10 +11,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from equidiff import testing
 from equidiff.compose import make_policy, make_spec, policy_tree
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Batch, Spec
-from equidiff.testing import random_source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ORDERS = (1, 2, 3, 4, 5, 8, 16)
@@ -63,14 +63,7 @@ def _inline(value: Any) -> str:
 
 def random_batch(spec: Spec, count: int = 5, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
     """A batch with valid rotations, in storage form."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def stored(source: Any, steps: int) -> torch.Tensor:
-        return random_source(source, count * steps, generator).reshape(count, steps, *source.shape).to(dtype)
-
-    obs = {key: stored(source, spec.horizon.obs) for key, source in spec.observation.sources.items()}
-    action = torch.cat([stored(field.sources[0], spec.horizon.predict) for field in spec.action.fields], -1)
-    return {"obs": obs, "action": action}
+    return testing.random_batch(spec, count, torch.Generator().manual_seed(seed), dtype)
 
 
 def make(order: int = 8, overrides: Sequence[str] = (), seed: int = 0, **groups: str) -> DiffusionPolicy:
