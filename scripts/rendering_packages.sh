@@ -1,25 +1,36 @@
 #!/bin/sh
-# Installs the Debian packages for rendering without a screen where it may; otherwise names those that are missing.
+# Installs the Debian packages that equidiff's libraries need where it may; otherwise names those that are missing.
+# Without those for rendering without a screen nothing runs; those for one kind of hardware are only noted.
 set -u
 [ "$(uname -s)" = Linux ] || exit 0
-missing=""
-library() { # library package...
-    ldconfig -p 2>/dev/null | grep -q "$1" && return
-    shift
-    missing="$missing $*"
+PATH="$PATH:/sbin:/usr/sbin" # where ldconfig is, for a user who is not root
+
+lacks() { # lacks LIBRARY
+    ! ldconfig -p 2>/dev/null | grep -q "$1"
 }
-PATH="$PATH:/sbin:/usr/sbin"
-if [ -e /dev/nvidia0 ]; then
-    library libEGL.so.1 libegl1
-    library libGL.so.1 libgl1
-fi
-library libOSMesa.so libosmesa6
-library libusb-1.0.so.0 libusb-1.0-0 # for pyrealsense2
-[ -z "$missing" ] && exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing for rendering without a screen:$missing"
+updated=no
+install() { # install PACKAGES: true if they were installed
+    { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || return 1
+    echo "installing$1"
+    [ "$updated" = yes ] || apt-get update -qq || return 1
+    updated=yes
     # shellcheck disable=SC2086
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null && exit 0
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null
+}
+
+rendering=""
+if [ -e /dev/nvidia0 ]; then
+    lacks libEGL.so.1 && rendering="$rendering libegl1"
+    lacks libGL.so.1 && rendering="$rendering libgl1"
 fi
-echo "missing for rendering without a screen; please run: sudo apt-get install$missing" >&2
-exit 1
+lacks libOSMesa.so && rendering="$rendering libosmesa6"
+realsense=""
+lacks libusb-1.0.so.0 && realsense=" libusb-1.0-0" # pyrealsense2 loads it
+
+if [ -n "$realsense" ] && ! install "$realsense"; then
+    echo "note: RealSense cameras, and nothing else, need one more package: sudo apt-get install$realsense"
+fi
+if [ -n "$rendering" ] && ! install "$rendering"; then
+    echo "missing for rendering without a screen; please run: sudo apt-get install$rendering" >&2
+    exit 1
+fi
