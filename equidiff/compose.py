@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from equidiff.config import ConfigError, build
+from equidiff.perception import PerceptionSettings, check_overhead
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Horizon, Space, Spec, Workspace
 
@@ -15,12 +16,15 @@ __all__ = ["make_policy", "make_spec", "policy_tree"]
 
 
 def make_spec(config: Mapping[str, Any]) -> Spec:
-    """Spec from the nodes task (centre, bounds, control_hz), obs, action and horizon of a config."""
+    """Spec from the nodes task (centre, bounds, control_hz), obs, action and horizon of a config.
+
+    Raises PerceptionError if a picture is declared overhead and obs.perception places its camera elsewhere.
+    """
     for node in ("task", "obs", "action", "horizon"):
         if node not in config:
             raise ConfigError(f"config has no node {node!r}; it needs task, obs, action and horizon")
     task, horizon = config["task"], config["horizon"]
-    return Spec(
+    spec = Spec(
         observation=Space(tuple(build(config["obs"]["fields"]))),
         action=Space(tuple(build(config["action"]["fields"]))),
         horizon=Horizon(
@@ -32,6 +36,11 @@ def make_spec(config: Mapping[str, Any]) -> Spec:
         workspace=Workspace(centre=tuple(task["centre"]), bounds=task.get("bounds")),
         control_hz=float(task["control_hz"]),
     )
+    if config["obs"].get("perception") and any(getattr(f, "overhead", False) for f in spec.observation.fields):
+        centre = spec.workspace.centre
+        seen = PerceptionSettings.from_config(config["obs"]["perception"], spec.workspace.bounds, centre)
+        check_overhead(spec.observation.arrays, seen.own_poses, centre)
+    return spec
 
 
 def policy_tree(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from equidiff.checkpoint import inspect_checkpoint, load_policy
 from equidiff.config import build
-from equidiff.perception import PerceptionSettings
+from equidiff.perception import PerceptionSettings, check_overhead
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Spec
 from real_robot.build import (
@@ -212,6 +212,8 @@ class Session:
             raise BuildError("the checkpoint does not say how its pictures are made; train it on a prepared file")
         settings = PerceptionSettings.from_config(about["settings"], centre=spec.workspace.centre)
         scene = load_scene(settings, calibration_files(self._config.cameras), self._robot.features)
+        fixed = {name: scene.pose(name).matrix for name in settings.used if name not in scene.needs_tool}
+        check_overhead(spec.observation.arrays, fixed, spec.workspace.centre)
         cameras = build_cameras(self._config.cameras)
         for camera in cameras.values():
             self._stack.enter_context(camera)

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "guidance": set(),
     "diffusion": {"guidance", "symmetry"},
     "policy": {"augment", "diffusion", "guidance", "normalizer", "spec", "symmetry"},
-    "compose": {"config", "policy", "spec"},
+    "compose": {"config", "perception", "policy", "spec"},
     "checkpoint": {"config", "fields", "policy", "spec", "untrusted"},
 }
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from equidiff.config import did_you_mean
 from equidiff.data.cache import cached_bytes, open_cache
 from equidiff.data.episode import DataError, Episode
-from equidiff.data.needed import needed_arrays
+from equidiff.data.needed import Needed, needed_arrays
 from equidiff.data.robomimic import DemoFile
 from equidiff.data.steps import CachedEpisode
 from equidiff.data.windows import split_episodes
+from equidiff.perception import check_overhead
 from equidiff.spec import Spec
 
 __all__ = ["DataSource", "load_training_data"]
@@ -40,7 +43,8 @@ def load_training_data(
 
     cache: "memory", or "disk" for a cache beside the file (see `open_cache`); "auto" takes the disk above 512 MiB.
     A file without the poses or actions the spec reads (one made elsewhere) is prepared by the simulator into the
-    folder `prepared`, once; the original is not changed. Raises DataError.
+    folder `prepared`, once; the original is not changed. Raises DataError, or PerceptionError for a picture declared
+    overhead whose camera, by its stored pose, is not.
     """
     for key in node:
         if key not in _SETTINGS:
@@ -60,6 +64,8 @@ def load_training_data(
         names = file.select(node.get("n_demo"), node.get("mask"))
         held_out = [n for n in file.masks.get(node.get("valid_mask") or "", ()) if n not in names]
         perception = file.perception
+        if any(getattr(field, "overhead", False) for field in spec.observation.fields):
+            check_overhead(spec.observation.arrays, _first_poses(file, names[0]), spec.workspace.centre)
         everything = [*names, *held_out]
         steps = sum(file.check(everything, arrays).values())
         episodes: list[Any]
@@ -79,6 +85,14 @@ def load_training_data(
         "valid_demos": [e.name for e in valid],
     }
     return DataSource(train, valid, about)
+
+
+def _first_poses(file: DemoFile, name: str) -> dict[str, Any]:
+    """{camera: (4, 4) pose at the first step of a demonstration}, of the cameras whose pose is stored."""
+    need = Needed((4, 4), np.dtype(np.float32))
+    keys = [key for key in file.keys(name) if key.endswith("_pose")]
+    poses = {key.removesuffix("_pose"): file.read(name, f"obs/{key}", need, slice(0, 1))[0] for key in keys}
+    return {camera: pose for camera, pose in poses.items() if pose.shape == need.shape}
 
 
 def _prepare(path: Path, mark: str, missing: tuple[str, ...], task: Mapping[str, Any], folder: Path) -> Path:

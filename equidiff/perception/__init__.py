@@ -2,6 +2,7 @@
 
 from equidiff.perception.camera import Frame, camera_pose, intrinsics, world_points
 from equidiff.perception.observe import Perception
+from equidiff.perception.overhead import check_overhead
 from equidiff.perception.settings import (
     CameraSettings,
     PerceptionError,
@@ -19,6 +20,7 @@ __all__ = [
     "PointCloudSettings",
     "VoxelSettings",
     "camera_pose",
+    "check_overhead",
     "intrinsics",
     "world_points",
 ]

@@ -46,13 +46,20 @@ def farthest_points(points: Points, count: int) -> NDArray[np.int64]:
     return chosen
 
 
-def fixed_size(points: Points, colours: NDArray[np.uint8], count: int, method: str) -> NDArray[np.float32]:
-    """(count, 6): `count` of the points with their colours in [0, 1]; repeated if there are fewer, zeros if none.
+def fixed_size(
+    points: Points,
+    colours: NDArray[np.uint8],
+    count: int,
+    method: str,
+    empty: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> NDArray[np.float32]:
+    """(count, 6): `count` of the points with their colours in [0, 1]; repeated if there are fewer.
 
-    method: "farthest" or "voxel", see PointCloudSettings.
+    method: "farthest" or "voxel", see PointCloudSettings. empty: where all lie, black, if there is no point.
     """
     out = np.zeros((count, 6), np.float32)
     if not len(points):
+        out[:, :3] = empty
         return out
     if method == "farthest":
         kept = thinned(points, 0.004)  # what is closer together than a few millimetres costs time and adds nothing

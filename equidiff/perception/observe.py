@@ -41,7 +41,7 @@ class Perception:
         if settings.point_cloud is not None:
             cloud = settings.point_cloud
             points, colours = crop(*_joined([seen[name] for name in cloud.cameras]), cloud.kept)
-            sampled = fixed_size(points, colours, cloud.points, cloud.method)
+            sampled = fixed_size(points, colours, cloud.points, cloud.method, cloud.empty)
             out["point_cloud"] = sampled if cloud.colour else np.ascontiguousarray(sampled[:, :3])
         return out
 

@@ -9,10 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from equidiff.perception.camera import camera_pose
+
 __all__ = ["CameraSettings", "PerceptionError", "PerceptionSettings", "PointCloudSettings", "VoxelSettings"]
 
 Bounds = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 _METHODS = ("farthest", "voxel")
+_ORIGINS = ("world", "workspace")
 
 
 class PerceptionError(ValueError):
@@ -24,7 +30,8 @@ class CameraSettings:
     """Size of a camera's picture in pixels.
 
     position, target (metres, world) and fovy (degrees, vertical): a camera of our own that looks from one point to
-    the other, for instance straight down; without them the name is that of a camera that exists.
+    the other, for instance straight down; without them the name is that of a camera that exists. In a config,
+    `origin: workspace` says that the two points are given from the workspace centre at the height of the table.
     """
 
     width: int = 84
@@ -76,8 +83,10 @@ class PointCloudSettings:
     """`points` points of the depth of `cameras` within `bounds` (metres, world).
 
     method: "farthest" (evenly spread, farthest-point sampling) or "voxel" (one point per cell of a size at which that
-    is few enough). With fewer points than asked for, points are repeated; with none, all are zero. clearance: metres
-    above the lower bound within which nothing is kept, so that the table does not take most of the points.
+    is few enough). With fewer points than asked for, points are repeated; with none, all lie in the middle of the
+    lower bound and are black: `centre` (x, y), by default that of the bounds, so that no turn of the scene moves them.
+    clearance: metres above the lower bound within which nothing is kept, so that the table does not take most of the
+    points. height: metres above the lower bound beyond which nothing is kept, e.g. to leave out the arm.
     """
 
     cameras: tuple[str, ...]
@@ -86,6 +95,8 @@ class PointCloudSettings:
     method: str = "farthest"
     colour: bool = True
     clearance: float = 0.0
+    height: float | None = None
+    centre: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_bounds("point_cloud", self.bounds)
@@ -100,12 +111,24 @@ class PointCloudSettings:
                 f"point_cloud.clearance: expected metres from 0, got {self.clearance}; the bounds are "
                 f"{high - low:.3f} m high"
             )
+        if self.height is not None and not self.clearance < self.height < math.inf:
+            raise PerceptionError(
+                f"point_cloud.height: expected metres above the clearance of {self.clearance}, got {self.height}"
+            )
+        if self.centre is not None and (len(self.centre) != 2 or not all(map(math.isfinite, self.centre))):
+            raise PerceptionError(f"point_cloud.centre: expected (x, y) in metres, got {self.centre}")
 
     @property
     def kept(self) -> Bounds:
-        """The bounds without the clearance."""
+        """The bounds without the clearance, and up to the height."""
         x, y, (low, high) = self.bounds
-        return x, y, (low + self.clearance, high)
+        return x, y, (low + self.clearance, high if self.height is None else min(high, low + self.height))
+
+    @property
+    def empty(self) -> tuple[float, float, float]:
+        """Where all points lie if none is within the bounds."""
+        (x0, x1), (y0, y1), (low, _) = self.bounds
+        return (*(self.centre or ((x0 + x1) / 2, (y0 + y1) / 2)), low)
 
 
 @dataclass(frozen=True)
@@ -145,6 +168,15 @@ class PerceptionSettings:
         return tuple(name for name in self.cameras if any(name in group for group in groups))
 
     @property
+    def own_poses(self) -> dict[str, NDArray[np.float32]]:
+        """(4, 4) camera to world of the cameras of our own."""
+        return {
+            name: camera_pose(camera.position, camera.target)
+            for name, camera in self.cameras.items()
+            if camera.position is not None and camera.target is not None
+        }
+
+    @property
     def used(self) -> tuple[str, ...]:
         """Cameras that are looked through."""
         return tuple(name for name in self.cameras if name in self.image or name in self.needs_depth)
@@ -172,15 +204,17 @@ class PerceptionSettings:
 
         bounds: of the workspace, taken where voxels or point_cloud name none; for voxels the largest square about
         `centre` within them, a cube's height, and half a cell lower. centre: of the workspace; voxels must be about it.
-        None: (0, 0) for that square, and bounds that the node names are taken as they are. Raises PerceptionError with
-        the key that does not fit.
+        None: (0, 0) for that square, and bounds that the node names are taken as they are. A camera with `origin:
+        workspace` is placed above the centre and the lower bound. Raises PerceptionError with the key that does not
+        fit.
         """
         _known("perception", node, {f.name for f in dataclasses.fields(cls)})
         cameras = {}
         for name, camera in dict(node.get("cameras") or {}).items():
             where = f"perception.cameras.{name}"
-            _known(where, camera or {}, {f.name for f in dataclasses.fields(CameraSettings)})
-            cameras[str(name)] = _make(where, CameraSettings, camera or {})
+            _known(where, camera or {}, {"origin", *(f.name for f in dataclasses.fields(CameraSettings))})
+            placed = _placed(where, camera or {}, bounds, centre)
+            cameras[str(name)] = _make(where, CameraSettings, placed)
         parts: dict[str, Any] = {}
         for key, kind in (("voxels", VoxelSettings), ("point_cloud", PointCloudSettings)):
             part = node.get(key)
@@ -193,6 +227,8 @@ class PerceptionSettings:
                     raise PerceptionError(f"perception.{key}.bounds: needed, because the task has no bounds")
                 size = int(values.get("size") or VoxelSettings.size)
                 values["bounds"] = _cube(bounds, centre or (0.0, 0.0), size) if key == "voxels" else bounds
+            if key == "point_cloud" and values.get("centre") is None:
+                values["centre"] = centre
             parts[key] = _make(f"perception.{key}", kind, values)
         settings = _make(
             "perception", cls, {"image": node.get("image") or (), "depth": node.get("depth") or (), **parts}, cameras
@@ -216,6 +252,28 @@ class PerceptionSettings:
             "voxels": None if self.voxels is None else dataclasses.asdict(self.voxels),
             "point_cloud": None if self.point_cloud is None else dataclasses.asdict(self.point_cloud),
         }
+
+
+def _placed(where: str, camera: Mapping[str, Any], bounds: Any, centre: Any) -> dict[str, Any]:
+    """The camera in world coordinates: `origin` is left out, and added to position and target."""
+    values = dict(camera)
+    origin = values.pop("origin", "world")
+    if origin not in _ORIGINS:
+        raise PerceptionError(f"{where}.origin: expected {' or '.join(_ORIGINS)}, got {origin!r}")
+    if origin == "world":
+        return values
+    if bounds is None:
+        raise PerceptionError(
+            f"{where}.origin: workspace needs the task's bounds, whose lowest z is the table; set them"
+        )
+    at = (*(centre or (0.0, 0.0)), bounds[2][0])
+    for key in ("position", "target"):
+        point = values.get(key)
+        if point is None or len(point) != 3:
+            raise PerceptionError(f"{where}.{key}: with origin=workspace, expected [x, y, z] in metres, got {point}")
+        # 0.8 + 0.9 is not 1.7 to the last digit
+        values[key] = tuple(round(float(a) + float(b), 9) for a, b in zip(at, point, strict=True))
+    return values
 
 
 def _make(

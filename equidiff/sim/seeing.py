@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from equidiff.perception import PerceptionError, PerceptionSettings
+from equidiff.perception import PerceptionError, PerceptionSettings, check_overhead
 from equidiff.sim.render import RendererSettings
 from equidiff.spec import Spec
 
@@ -22,7 +22,8 @@ def sight_of(
 
     about: the attribute `perception` of a data file, as a checkpoint keeps it. None for a policy that sees nothing but
     poses. Raises PerceptionError if the pictures would be others than those of the data: another renderer or version of
-    it, another MuJoCo, other shapes; `ignore_mismatch` makes the first two warnings.
+    it, another MuJoCo, other shapes, a camera declared overhead that is not; `ignore_mismatch` makes the first two
+    warnings.
     """
     wanted = [
         key for key, source in spec.observation.sources.items() if key in spec.observation.arrays and source.shape
@@ -42,6 +43,7 @@ def sight_of(
                 f"the policy sees {key} {tuple(want)}, the data's perception makes "
                 f"{'no such array' if have is None else tuple(have[0])}; prepare the data with the settings of obs"
             )
+    check_overhead(spec.observation.arrays, settings.own_poses, spec.workspace.centre)
     _same_renderer(about, ignore_mismatch)
     return settings, RendererSettings.from_config({**about["renderer"], "version": RendererSettings().version})
 
