@@ -25,15 +25,17 @@ from real_robot.drivers.ur_patience import within
 from real_robot.drivers.ur_process import ServoProcess
 from real_robot.drivers.ur_receive import Measurement, Receiver
 from real_robot.drivers.ur_settings import URSettings
+from real_robot.hold import Hold
 from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose, exp_map, log_map
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target, finite
 
 __all__ = ["URRobot"]
 
-_STOPPED = "stopped"
 _AT_REST = 0.01
 """rad/s"""
+_POLL = 0.005
+"""Seconds between two looks at the arm while homing."""
 _INSTALL = "the UR driver needs ur-rtde: pip install 'equidiff[ur]'"
 
 
@@ -47,7 +49,8 @@ class URRobot(Robot):
     """`URRobot(URSettings("192.168.1.10"))`.
 
     `stop` holds as long as commands keep coming: it takes them again when the arm is at rest and none came for
-    `command_timeout`. Everything else that went wrong holds until `recover`.
+    `command_timeout`. Everything else that went wrong holds until `recover`. While homing this process says all the
+    time that it lives; without that the servo process stops the arm as it does without commands.
     """
 
     def __init__(self, settings: URSettings) -> None:
@@ -65,20 +68,15 @@ class URRobot(Robot):
         if grip is not None:
             low, high = grip.ends
             self._gripper = Robotiq(
-                s.address,
-                grip.port,
-                stroke=grip.stroke,
-                ends=(low, high),
-                speed=grip.speed,
-                force=grip.force,
+                s.address, grip.port, stroke=grip.stroke, ends=(low, high), speed=grip.speed, force=grip.force,
                 timeout=s.lost_after,
-            )
+            )  # fmt: skip
         self._receiver: Receiver | None = None
         self._servo: ServoProcess | None = None
         self._opened = False
         self._halted: str | None = None
-        self._asked = 0.0
-        """When a command was last refused because of a stop."""
+        """What went wrong, until `recover`."""
+        self._hold = Hold(s.command_timeout)
         self._last: tuple[Pose, float] | None = None
         self._sending = threading.Lock()
         """Held while a message goes out, so that none follows a stop."""
@@ -147,6 +145,7 @@ class URRobot(Robot):
         self._wait_ready(s.connect_timeout)
         receiver.watching.set()
         self._last, self._halted = None, None
+        self._hold.end()
 
     def _wait_ready(self, timeout: float) -> None:
         end = time.monotonic() + timeout
@@ -199,7 +198,7 @@ class URRobot(Robot):
         turn = self._base.rotation
         wrench = np.array(newest.wrench)
         mode = newest.mode
-        if mode is RobotMode.READY and self._refusal() not in (None, _STOPPED):
+        if mode is RobotMode.READY and self._refusal() is not None:
             mode = RobotMode.FAULT
         return RobotState(
             stamp=newest.stamp,
@@ -234,30 +233,21 @@ class URRobot(Robot):
 
     def _require(self) -> Measurement:
         """The newest measurement, on which it may be moved; else halt and raise."""
-        newest = self._newest()
-        self._end_of_stop(newest)
-        why = self._refusal()
+        newest, why = self._newest(), self._refusal()
+        if why is None:
+            with self._sending:
+                held = self._hold.refuses(time.monotonic(), bool(np.abs(newest.velocities).max() < _AT_REST))
+            if held:
+                raise self._error(self._hold.why)
         age = time.monotonic() - newest.stamp
         if why is None and age > self.settings.max_state_age:
             why = f"the newest measurement is {age:.3f} s old, more than {self.settings.max_state_age} s"
         if why is None and newest.mode is not RobotMode.READY:
             why = f"the controller reports {newest.mode.value}"
-        if why == _STOPPED:
-            raise self._error(f"stopped; it takes commands again after {self.settings.command_timeout} s without any")
         if why is not None:
             self._halt(why)
             raise self._error(f"{why}; it takes commands again after recover()")
         return newest
-
-    def _end_of_stop(self, newest: Measurement) -> None:
-        """A stop ends with a silence, so that nobody who goes on commanding overrules it."""
-        with self._sending:
-            if self._halted != _STOPPED:
-                return
-            now, asked = time.monotonic(), self._asked
-            self._asked = now
-            if now - asked > self.settings.command_timeout and np.abs(newest.velocities).max() < _AT_REST:
-                self._halted = None
 
     # -- motion
 
@@ -295,24 +285,26 @@ class URRobot(Robot):
     def _send(self, **message: object) -> None:
         """To the servo process, unless a stop came before."""
         with self._sending:
-            why = self._halted
-            servo = self._servo
+            why, servo = self._halted, self._servo
+            if why is None and self._hold.on:
+                raise self._error(self._hold.why)
             if why is None and (servo is None or not servo.send(**message)):
                 why = "the servo process ended"
         if why is not None:
             raise self._error(f"{why}; it takes commands again after recover()")
 
-    def _halt(self, why: str) -> None:
+    def _halt(self, why: str | None) -> None:
+        """Stop the arm; `why`: what went wrong, so that it takes no command until `recover`."""
         with self._sending:
-            self._last, self._asked = None, time.monotonic()
-            if self._halted is None:
-                self._halted = why
+            self._last = None
+            self._halted = self._halted or why
+            self._hold.begin(time.monotonic())
             servo = self._servo
             if servo is not None:
                 servo.send(do="stop")
 
     def stop(self) -> None:
-        self._halt(_STOPPED)
+        self._halt(None)
         if self._gripper is not None:
             self._gripper.hold()
 
@@ -380,15 +372,29 @@ class URRobot(Robot):
         if not 0 < speed <= f.joint_velocity.min():
             raise self._error(f"speed: expected 0 to {f.joint_velocity.min():.2f} rad/s, got {speed}")
         away = float(np.abs(goal - self._require().joints).max())
-        self._last = None
-        self._send(do="movej", joints=goal.tolist(), speed=speed, acceleration=s.joint_acceleration)
-        end = time.monotonic() + 2 * (away / speed + speed / s.joint_acceleration) + 3
+        self._last, stamp = None, time.monotonic()
+        arrived = False
+        try:
+            self._send(do="movej", joints=goal.tolist(), speed=speed, acceleration=s.joint_acceleration, stamp=stamp)
+            self._wait_for(goal, stamp + 2 * (away / speed + speed / s.joint_acceleration) + 3)
+            arrived = True
+        finally:
+            if not arrived:  # Ctrl-C and what a signal raises included: it must not go on alone
+                self._halt(None)
+
+    def _wait_for(self, goal: Array, end: float) -> None:
+        """Until the arm is at its goal; says meanwhile that this process lives, or the servo process stops the arm."""
+        said = time.monotonic()
         while True:
-            time.sleep(0.005)
-            newest = self._require()
-            arrived = np.abs(goal - newest.joints).max() < 1e-3
-            if arrived and np.abs(newest.velocities).max() < 1e-3:
+            time.sleep(_POLL)
+            newest, now = self._require(), time.monotonic()
+            off = float(np.abs(goal - newest.joints).max())
+            if off < 1e-3 and np.abs(newest.velocities).max() < 1e-3:
+                self._send(do="arrived")
                 return
-            if time.monotonic() > end:
+            if now > end:
                 self._halt("homing took too long")
-                raise self._error(f"still {np.abs(goal - newest.joints).max():.3f} rad from {goal.round(3).tolist()}")
+                raise self._error(f"still {off:.3f} rad from {goal.round(3).tolist()}; is something in its way?")
+            if now - said > self.settings.command_timeout / 5:
+                self._send(do="alive", stamp=now)
+                said = now

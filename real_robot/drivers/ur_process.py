@@ -23,13 +23,14 @@ class ServoProcess:
         self._name = f"UR arm at {settings['address']}"
         self._lock = threading.Lock()
         self.events: deque[dict[str, Any]] = deque(maxlen=50)
-        """What it said: stopped, moving, refused."""
+        """What it said: stopped, refused."""
         self._words: deque[str] = deque(maxlen=8)
         self._answer: dict[str, Any] | None = None
         self._answered = threading.Event()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "real_robot.drivers.ur_servo"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+            start_new_session=True,  # out of reach of Ctrl-C and Ctrl-Z, before it can ignore them
         )  # fmt: skip
         self._threads = [
             threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True, name="ur-events"),

@@ -5,13 +5,17 @@ and uploads its script again, and then repeats the call it was in: this process 
 nothing commands the arm any more. It needs nothing but ur_rtde, so that it starts fast.
 
 It reads JSON lines, the first with the settings, and writes JSON lines. Times are of the computer's monotonic clock,
-which processes share. Only the newest target is kept: nothing is queued.
+which processes share. Only the newest target is kept: nothing is queued. The arm moves while the driver's process says
+so, by targets, or by signs of life while it is homing; without them it is stopped after `command_timeout`. Signals that
+end programs are ignored: the end of its standard input is what ends it, after it has stopped the arm.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,6 +37,8 @@ class _Inbox:
         self.changed = threading.Condition()
         self.target: dict[str, Any] | None = None
         self.requests: list[dict[str, Any]] = []
+        self.alive = 0.0
+        """When the other process last said that it lives, by its own stamp."""
         self.ended = False
 
     def read(self, stream: TextIO) -> None:
@@ -45,6 +51,9 @@ class _Inbox:
                     if waiting is not None and message["stamp"] - waiting["stamp"] < self.patience / 2:
                         message["start"] = message["start"] or waiting["start"]  # it was to be the first
                     self.target = message
+                elif message["do"] == "alive":
+                    self.alive = message["stamp"]
+                    continue
                 else:
                     if message["do"] == "stop":
                         self.target = None
@@ -68,17 +77,25 @@ class _Servo:
     def __init__(self, settings: dict[str, Any], control: Any, out: TextIO) -> None:
         self._settings, self._control, self._out = settings, control, out
         self._period = 1 / settings["command_hz"]
-        self._servoing = False
+        self._servoing = self._homing = False
         self._heard = 0.0
+        """When the other process wanted the motion that is under way."""
 
     def say(self, **message: Any) -> None:
-        self._out.write(json.dumps(message) + "\n")
-        self._out.flush()
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # the driver's process is gone; what is to be done is done all the same
+            self._out.write(json.dumps(message) + "\n")
+            self._out.flush()
 
-    def _stop(self, why: str) -> None:
-        if self._servoing:
-            self._servoing = False
-            stopped = self._control.servoStop(self._settings["deceleration"])
+    def _stop(self, why: str, whatever: bool = False) -> None:
+        """End the motion under way; `whatever`: and what else may move the arm."""
+        servoing, homing = self._servoing, self._homing
+        self._servoing = self._homing = False
+        stopped = self._control.servoStop(self._settings["deceleration"]) if servoing else True
+        if homing or whatever:
+            self._control.stopJ(self._settings["joint_deceleration"], True)  # which says nothing
+        if servoing or homing:
             self.say(event="stopped", why=why, ok=bool(stopped), at=time.monotonic())
 
     def _servo(self, target: dict[str, Any]) -> None:
@@ -87,19 +104,27 @@ class _Servo:
             return
         pose, gain, lookahead = target["pose"], self._settings["gain"], self._settings["lookahead"]
         if self._control.servoL(pose, 0.0, 0.0, self._period, lookahead, gain):
-            self._servoing, self._heard = True, target["stamp"]
+            self._servoing, self._homing, self._heard = True, False, target["stamp"]
         else:
             self.say(event="refused", why="the controller did not take a target")
+
+    def _home(self, request: dict[str, Any]) -> None:
+        if time.monotonic() - request["stamp"] > self._settings["command_timeout"]:
+            self.say(event="refused", why="the order to go home came too late")
+        elif self._control.moveJ(request["joints"], request["speed"], request["acceleration"], True):
+            self._homing, self._heard = True, request["stamp"]
+        else:
+            self.say(event="refused", why="the controller did not take the way home")
 
     def _serve(self, request: dict[str, Any]) -> bool:
         name = request["do"]
         if name == "stop":
-            self._stop("stop")
-            self._control.stopJ(self._settings["joint_deceleration"], True)
+            self._stop("stop", whatever=True)
         elif name == "movej":
             self._stop("movej")
-            ok = self._control.moveJ(request["joints"], request["speed"], request["acceleration"], True)
-            self.say(event="moving", ok=bool(ok))
+            self._home(request)
+        elif name == "arrived":
+            self._homing = False
         elif name == "end":
             return False
         return True
@@ -122,6 +147,10 @@ class _Servo:
                 self._servo(target)
             elif self._servoing and now - self._heard > patience:
                 self._stop(f"no command for {patience} s")
+            elif self._homing and now - max(self._heard, inbox.alive) > patience:
+                why = f"no sign of life from the driver's process for {patience} s while homing"
+                self._stop(why)
+                self.say(event="refused", why=why)  # nobody may have seen where it went: not without recovery
             elif not requests:
                 self._control.kickWatchdog()
 
@@ -140,6 +169,9 @@ def _connect(settings: dict[str, Any]) -> Any:
 
 
 def main() -> None:
+    # a terminal sends Ctrl-C to all its processes, a service manager SIGTERM: the arm would run on until the watchdog
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # ur_rtde prints to the standard output
     settings = json.loads(sys.stdin.readline())

@@ -4,6 +4,9 @@ Distances and times are of the fake's own record of the arm, whose stamps are th
 """
 
 import builtins
+import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from ur_bench import PERIOD, connected, follow, fresh_fake, settings_for
+from ur_bench import PERIOD, connected, follow, fresh_fake, program, settings_for
 
 from real_robot.contract import RobotError
 from real_robot.drivers import ur
@@ -244,6 +247,55 @@ def test_stop_while_homing(robot: URRobot, fake: FakeUR) -> None:
     track = fake.track(begin)
     assert track.rest_since() < begin + 0.4 + STOPS_WITHIN
     assert abs(track.joints[-1, 0] - track.joints[0, 0]) < 0.8
+
+
+def test_a_frozen_program_stops_homing_and_it_does_not_go_on_after_it(fake: FakeUR) -> None:
+    """Nobody reads the dead-man switch any more."""
+    with program(fake, "home") as process:
+        frozen, begin = time.monotonic(), time.monotonic() - 0.2
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        track = fake.track(begin)
+        assert track.rest_since() - frozen < 0.4 + 0.5 / 3.0 + 0.4  # the timeout, braking, and a busy machine
+        assert fake.status()["counts"]["watchdog_stops"] == 0
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        assert "no sign of life" in told["why"]
+        assert "after recover()" in told["why"]
+        assert np.abs(fake.track(begin).joints[-1] - track.joints[-1]).max() < 1e-6
+
+
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
+def test_homing_ends_with_the_program(fake: FakeUR, how: str) -> None:
+    with program(fake, "home", watchdog_hz=1.0) as process:
+        ended, begin = time.monotonic(), time.monotonic() - 0.2
+        process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
+        time.sleep(0.9)
+        track = fake.track(begin)
+        assert track.rest_since() - ended < 0.5 / 3.0 + 0.4
+        assert fake.status()["counts"]["watchdog_stops"] == 0 or how == "killed"
+
+
+def test_ctrl_c_reaches_the_arm_as_a_stop(fake: FakeUR) -> None:
+    """A terminal sends it to the whole process group: the servo process must live on to be told to stop."""
+    with program(fake, "follow") as process:
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        assert (told["why"], told["alive"]) == ("interrupted", True)
+        assert [(event["why"], event["ok"]) for event in told["events"] if event["event"] == "stopped"] == [
+            ("stop", True)
+        ]
+        assert fake.status()["counts"]["watchdog_stops"] == 0
+
+
+def test_the_servo_process_is_ended_by_its_driver_only(robot: URRobot, fake: FakeUR) -> None:
+    assert robot._servo is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        robot._servo._process.send_signal(number)
+    assert follow(robot, 0.3, SPEED) is None
+    assert robot._servo.alive
 
 
 @pytest.mark.slow
