@@ -21,15 +21,26 @@ with contextlib.suppress(ImportError):  # CUDA builds of torch load it late, wit
 __all__ = ["SimulatorError", "load_mimicgen", "load_mujoco", "load_package", "load_robosuite", "load_task_zoo", "quiet"]
 
 NOT_INSTALLED = "the simulator is not installed: make setup, or pip install 'equidiff[sim]'"
-MIMICGEN_INSTALL = "uv pip install ./requirements/stubs/* -e '.[mimicgen]' -c requirements/constraints.txt"
-# editable: their set-up scripts leave the models' XML files and meshes out
-MIMICGEN_CLONE = (
-    "git clone https://github.com/NVlabs/mimicgen && uv pip install -e ./mimicgen -c requirements/constraints.txt"
-)
-TASK_ZOO_CLONE = (  # no dependencies: it names mujoco-py, which it does not use
-    "git clone https://github.com/ARISE-Initiative/robosuite-task-zoo && "
-    "uv pip install --no-deps -e ./robosuite-task-zoo"
-)
+# tested with these; the extra mimicgen of pyproject.toml and docs/install.md name them, too
+MIMICGEN_COMMIT = "72bd767c255545f462e7ccfb2731f2e5d4c1d9bb"
+TASK_ZOO_COMMIT = "74eab7f88214c21ca1ae8617c2b2f8d19718a9ed"
+
+
+def _clone(repository: str, commit: str, options: str) -> str:
+    """Commands that install a commit from a clone: the packages' own set-up leaves the models' files out.
+
+    Beside the checkout, of which it is no part.
+    """
+    folder = f"../{repository.rpartition('/')[2]}"
+    return (
+        f"git clone https://github.com/{repository} {folder} && git -C {folder} checkout {commit} && "
+        f"uv pip install {options} -e {folder}"
+    )
+
+
+MIMICGEN_INSTALL = _clone("NVlabs/mimicgen", MIMICGEN_COMMIT, "-c requirements/constraints.txt")
+# no dependencies: it names mujoco-py, which it does not use
+TASK_ZOO_INSTALL = _clone("ARISE-Initiative/robosuite-task-zoo", TASK_ZOO_COMMIT, "--no-deps")
 _PACKAGES = {
     "osmesa": ("OSMesa", "libosmesa6 libgl1-mesa-dri"),
     "egl": ("EGL", "libegl1 libgl1 libgl1-mesa-dri"),
@@ -95,7 +106,7 @@ def load_task_zoo() -> ModuleType:
     load_robosuite()
     if importlib.util.find_spec("robosuite_task_zoo") is None:
         raise SimulatorError(
-            "HammerCleanup and Kitchen need robosuite_task_zoo, which is only in its repository: " + TASK_ZOO_CLONE
+            "HammerCleanup and Kitchen need robosuite_task_zoo, which is only in its repository: " + TASK_ZOO_INSTALL
         )
     load_mimicgen()
     with quiet():

@@ -15,8 +15,8 @@ from equidiff.config import did_you_mean
 from equidiff.perception import PerceptionSettings
 from equidiff.sim import memory
 from equidiff.sim.backend import (
-    MIMICGEN_CLONE,
-    TASK_ZOO_CLONE,
+    MIMICGEN_INSTALL,
+    TASK_ZOO_INSTALL,
     SimulatorError,
     load_mujoco,
     load_package,
@@ -156,11 +156,12 @@ class TaskEnv(gymnasium.Env):
             try:
                 self.env = robosuite.make(name, **kwargs, hard_reset=task.placement is None)
             except FileNotFoundError as error:
-                clones = {"mimicgen": MIMICGEN_CLONE, "robosuite_task_zoo": f"{MIMICGEN_CLONE} && {TASK_ZOO_CLONE}"}
-                clone = clones.get(task.package, "pip install robosuite==1.4.1")
+                both = f"{MIMICGEN_INSTALL} && {TASK_ZOO_INSTALL}"
+                installs = {"mimicgen": MIMICGEN_INSTALL, "robosuite_task_zoo": both}
+                install = installs.get(task.package, "pip install robosuite==1.4.1")
                 raise SimulatorError(
                     f"task {task.name}: a file of its models is missing ({error.filename}); the set-up of its package "
-                    f"leaves files out. Install it whole: {clone}"
+                    f"leaves files out. Install it whole: {install}"
                 ) from error
         self._cameras: dict[tuple[int, int], Camera] = {}
         self.blind = False

@@ -151,8 +151,19 @@ def test_a_missing_model_file_says_how_to_install_all(monkeypatch: pytest.Monkey
     monkeypatch.setattr(env, "load_package", lambda name: None)
     monkeypatch.setattr(env.load_robosuite(), "make", make)
     node = {**config("lift"), "package": "mimicgen"}
-    with pytest.raises(backend.SimulatorError, match=r"objects/coffee_pod\.xml.*git clone .*NVlabs/mimicgen"):
+    with pytest.raises(backend.SimulatorError, match=r"objects/coffee_pod\.xml.*git clone .*NVlabs/mimicgen") as told:
         env.make_env(node)
+    assert f"checkout {backend.MIMICGEN_COMMIT} && uv pip install" in str(told.value)
+
+
+def test_one_commit_of_mimicgen_is_named_everywhere() -> None:
+    from equidiff.sim import backend
+
+    root = Path(__file__).parents[2]
+    assert f'mimicgen@{backend.MIMICGEN_COMMIT}"' in (root / "pyproject.toml").read_text()
+    shown = (root / "docs" / "install.md").read_text().replace("&& \\\n    ", "&& ")
+    for install in (backend.MIMICGEN_INSTALL, backend.TASK_ZOO_INSTALL):
+        assert install in shown
 
 
 @pytest.mark.sim
