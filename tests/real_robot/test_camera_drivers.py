@@ -14,21 +14,72 @@ from real_robot.drivers.opencv import OpenCVCamera, OpenCVSettings
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV (extra robot)")
 
 
-def test_the_clock_of_a_device_is_learnt_and_followed() -> None:
+def stream(
+    clock: DeviceClock, begin: float, count: int, ahead: float, late: float = 0.0, hz: float = 30.0
+) -> list[float]:
+    """Messages whose stamps are `ahead` of true time, `late` seconds on the way: by how much each is told too young."""
+    times = begin + np.arange(count) / 30
+    return [clock.to_monotonic(true + ahead, true + late) - true for true in times.tolist()]
+
+
+@pytest.mark.parametrize("rate", [50e-6, -50e-6])
+def test_the_clock_of_a_device_is_learnt_and_followed(rate: float) -> None:
     random = np.random.default_rng(0)
-    clock = DeviceClock(window=5.0, delay=0.001)
+    clock = DeviceClock(delay=0.001)
     errors = []
-    for i in range(3000):  # 100 s; the device's clock runs 50 ppm fast
+    for i in range(3000):  # 100 s; the device's clock runs 50 ppm fast, or slow
         true = 10 + i / 30
-        stamp = 1e6 + true * (1 + 50e-6)
+        stamp = 1e6 + true * (1 + rate)
         arrival = true + 0.001 + random.exponential(0.01)
         mapped = clock.to_monotonic(stamp, arrival)
         assert mapped <= arrival
         errors.append(mapped - true)
     assert np.abs(errors[300:]).max() < 0.003
-    # it restarts: its stamps begin at 0 again
-    assert clock.to_monotonic(0.0, 200.0) == pytest.approx(199.999)
-    assert clock.to_monotonic(0.1, 200.105) == pytest.approx(200.099)
+    # it restarts: its stamps begin at 0 again, and are learnt in half a second, in which nothing looks fresh
+    told = stream(clock, 200.0, 30, ahead=-200.0, late=0.001)
+    assert max(told[:15]) < -50
+    assert np.abs(told[16:]).max() < 1e-6
+
+
+@pytest.mark.parametrize("late", [0.2, 0.9, 1.57, 30.0])
+def test_a_late_message_is_told_as_old_as_it_is(late: float) -> None:
+    """Its stamp went forward, so the device did not restart."""
+    clock = DeviceClock()
+    assert clock.to_monotonic(5.0, 100.0) == 100.0
+    assert clock.to_monotonic(5.033, 100.033 + late) == pytest.approx(100.033, abs=late * 1e-3)
+    assert clock.to_monotonic(5.5 + late, 100.5 + late) == pytest.approx(100.5 + late, abs=1e-3)
+
+
+def test_a_stream_that_goes_on_lagging_does_not_come_to_look_fresh() -> None:
+    clock = DeviceClock()
+    stream(clock, 100.0, 90, ahead=7.0)
+    lagging = stream(clock, 103.0, 30 * 120, ahead=7.0, late=1.5)
+    assert max(lagging) < 0.07  # two minutes later: as old as it is, but for what clocks may drift apart
+
+
+@pytest.mark.parametrize("late", [0.0, 0.04, 0.3, 1.5])
+@pytest.mark.parametrize("jump", [0.04, 0.2, 3.0, -0.04, -0.2, -3.0])
+def test_a_clock_that_is_set_makes_nothing_look_younger_than_it_is(jump: float, late: float) -> None:
+    """Set by `jump` seconds while the first messages after that are late; then they are quick again."""
+    clock = DeviceClock()
+    stream(clock, 100.0, 90, ahead=7.0)
+    first = stream(clock, 103.0, 5, ahead=7.0 + jump, late=late)
+    # a message that is later than its clock was set ahead is no different from one after a gap: too young by that much
+    assert max(first) <= (jump if 0 < jump <= late else min(late, 0.05)) + 1e-3
+    later = stream(clock, 103.0 + 5 / 30 + late, 90, ahead=7.0 + jump)
+    assert max(later) <= 1e-3
+    # set back by less than it takes to be sure, it stays told as a lag
+    assert later[-1] == pytest.approx(0.0 if jump > 0 or jump < -0.5 else jump, abs=3e-3)
+
+
+def test_a_message_that_was_overtaken_is_late_and_no_restart() -> None:
+    clock = DeviceClock()
+    stream(clock, 100.0, 60, ahead=7.0)
+    assert clock.to_monotonic(109.0, 102.0) == pytest.approx(102.0, abs=1e-3)
+    assert clock.to_monotonic(108.5, 102.02) == pytest.approx(101.5, abs=1e-3)
+    assert stream(clock, 102.05, 30, ahead=7.0) == pytest.approx(np.zeros(30), abs=1e-3)
+    assert clock.to_monotonic(500.0, 103.1) < 103.05  # one wild stamp
+    assert stream(clock, 103.2, 30, ahead=7.0) == pytest.approx(np.zeros(30), abs=1e-3)
 
 
 @pytest.fixture(scope="module")
