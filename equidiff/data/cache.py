@@ -16,16 +16,16 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from equidiff.data.alone import alone
 from equidiff.data.episode import DataError
 from equidiff.data.flat import FlatFile, start_flat
 from equidiff.data.needed import ACTIONS, Needed, describe
@@ -65,7 +65,7 @@ def open_cache(
             if (found := _open(cache.parent, wanted)) is not None:
                 return found
     root = _writable(roots)
-    with _alone(root):
+    with alone(root, f"{root}: another process is building the cache; waiting for it"):
         _tidy(root, wanted)
         target = root / wanted.identity
         found = _open(target, wanted)  # another process may just have built it
@@ -180,21 +180,6 @@ def _writable(roots: Sequence[Path]) -> Path:
         f"{' and '.join(str(root) for root in roots)} may not be written, and the cache of the demonstrations must be "
         "somewhere; choose a folder by data.cache_dir=..., or data.cache=memory"
     )
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Only one process at a time; the system frees the lock of one that was killed."""
-    lock = FileLock(root / ".lock")
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        print(f"{root}: another process is building the cache; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _tidy(root: Path, wanted: _Content) -> None:

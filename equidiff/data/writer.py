@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +13,12 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from equidiff.data.alone import clear_folder, lock_folder
 from equidiff.data.episode import DataError
 from equidiff.data.whole_file import need_room, put_whole, whole_file
 from equidiff.results import write_json
 
-__all__ = ["DemoWriter"]
+__all__ = ["DemoWriter", "held_out"]
 
 
 class DemoWriter:
@@ -26,10 +26,11 @@ class DemoWriter:
 
     Each episode is first a small file of its own in `.NAME.parts` beside `path`, put there by a rename,
     because a killed process leaves an open HDF5 file unreadable. `finish` joins them. A second writer
-    with the same settings goes on where the first was killed, and also extends a finished file.
+    with the same settings goes on where the first was killed, and also extends a finished file. Only one can be at
+    work at `path`: from when it is made until `finish`, `close` or the end of a `with` block.
 
     env_args: stored as JSON. attrs: further attributes of 'data' (JSON values). Raises DataError if what is there was
-    made with other settings.
+    made with other settings, or another process is at work.
     """
 
     def __init__(
@@ -41,11 +42,19 @@ class DemoWriter:
         self._settings = json.loads(json.dumps(settings))
         self._finished: dict[int, str] = {}
         self._facts: str | None = None
-        if self.path.exists():
-            self._finished = self._read_finished()
         self._note = self._parts / "settings.json"
-        if self._note.exists():
-            self._same(json.loads(self._note.read_text()), str(self._parts))
+        try:
+            self._lock = lock_folder(self._parts)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error}); choose another path") from error
+        try:
+            if self.path.exists():
+                self._finished = self._read_finished()
+            if self._note.exists():
+                self._same(json.loads(self._note.read_text()), str(self._parts))
+        except BaseException:
+            self.close()
+            raise
         for left in self._parts.glob(".*.part"):  # an episode that was under way when a process died
             left.unlink()
 
@@ -55,7 +64,16 @@ class DemoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Episodes are on disk already; nothing to close."""
+        """Episodes are on disk already; another writer may go on."""
+        self.close()
+
+    def close(self) -> None:
+        """Let another writer work at `path`; may be called twice. What was added is kept for it."""
+        if not self._lock.is_locked:
+            return
+        if not any(self._parts.glob("*.hdf5")):  # nothing to go on with
+            clear_folder(self._parts)
+        self._lock.release()
 
     @property
     def seeds_done(self) -> set[int]:
@@ -77,6 +95,7 @@ class DemoWriter:
         Demonstrations that were not made here may have no states, and only one kind of actions. Whole numbers
         (pictures, grids) are compressed. attrs: further attributes of the episode (numbers, words).
         """
+        self._at_work()
         given = {"states": states, "actions": actions, "actions_abs": actions_abs}
         arrays = {name: value for name, value in given.items() if value is not None}
         if not {"actions", "actions_abs"} & set(arrays):
@@ -92,7 +111,6 @@ class DemoWriter:
                 index = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
                 raise DataError(f"DemoWriter.add: seed {seed}: {name!r} is {value[index]} at index {index}")
         if not self._note.exists():
-            self._parts.mkdir(parents=True, exist_ok=True)
             write_json(self._note, self._settings)
         with whole_file(self._parts / f"{seed}.hdf5") as file:
             demo = file.create_group("demo")
@@ -109,6 +127,7 @@ class DemoWriter:
 
     def drop(self, seed: int) -> None:
         """Leave out an episode: one that is in the finished file stays there until the next `finish`."""
+        self._at_work()
         if seed not in self.seeds_done:
             raise DataError(f"{self.path}: no episode of seed {seed} to drop")
         self._finished.pop(seed, None)
@@ -120,12 +139,13 @@ class DemoWriter:
         facts: Mapping[str, Any] | None = None,
         edit: Callable[[h5py.File], None] | None = None,
     ) -> Path:
-        """Join all episodes, in the order of their seeds, to `path` and return it.
+        """Join all episodes, in the order of their seeds, to `path` and return it; the writer is then closed.
 
         valid_fraction: share of the episodes, the last ones, that mask/valid names; the others are in mask/train.
         facts: what to note about how they were made (JSON), as the attribute "generation"; None keeps what is there.
         edit: called with the joined file, open for writing, before it takes the place of the old one.
         """
+        self._at_work()
         if not 0 <= valid_fraction < 1:
             raise DataError(f"DemoWriter.finish: expected 0 <= valid_fraction < 1, got {valid_fraction}")
         seeds = sorted(self.seeds_done)
@@ -136,7 +156,8 @@ class DemoWriter:
         need_room(self.path.parent, sum(file.stat().st_size for file in used if file.exists()))
         with put_whole(self.path) as temporary:
             self._join(temporary, seeds, valid_fraction, note, edit)
-        shutil.rmtree(self._parts, ignore_errors=True)
+        clear_folder(self._parts)
+        self._lock.release()
         return self.path
 
     def _join(
@@ -166,10 +187,7 @@ class DemoWriter:
             data.attrs["total"] = sum(int(data[n].attrs["num_samples"]) for n in names)
             for key, value in self._settings["attrs"].items():
                 data.attrs[key] = json.dumps(value) if isinstance(value, dict | list) or value is None else value
-            held_out = min(round(valid_fraction * len(names)), len(names) - 1)
-            if valid_fraction and len(names) > 1:
-                held_out = max(held_out, 1)
-            split = len(names) - held_out
+            split = len(names) - held_out(len(names), valid_fraction)
             for mask, members in (("train", names[:split]), ("valid", names[split:])):
                 if members:
                     out.create_dataset(f"mask/{mask}", data=np.array(members, dtype="S"))
@@ -179,6 +197,10 @@ class DemoWriter:
             if edit is not None:
                 edit(out)
             out.flush()  # an error on closing would be lost
+
+    def _at_work(self) -> None:
+        if not self._lock.is_locked:
+            raise DataError(f"{self.path}: this writer is finished or closed; make another one to go on")
 
     def _read_finished(self) -> dict[int, str]:
         try:
@@ -195,12 +217,26 @@ class DemoWriter:
     def _same(self, found: Any, where: str) -> None:
         if found == self._settings:
             return
+        there, now = _leaves(found), _leaves(self._settings)
         differing = [
-            f"{part}.{key}: {found.get(part, {}).get(key)!r} there, {self._settings[part].get(key)!r} now"
-            for part in self._settings
-            for key in sorted(set(found.get(part, {})) | set(self._settings[part]))
-            if found.get(part, {}).get(key) != self._settings[part].get(key)
+            f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+            for key in sorted(there.keys() | now.keys())
+            if there.get(key) != now.get(key)
         ]
         raise DataError(
             f"{where}: made with other settings ({'; '.join(differing[:3])}). Remove it, or choose another path"
         )
+
+
+def held_out(episodes: int, valid_fraction: float) -> int:
+    """How many of so many episodes go into mask/valid: some, unless the fraction is 0, but never all."""
+    count = min(round(valid_fraction * episodes), episodes - 1)
+    return max(count, 1) if valid_fraction and episodes > 1 else count
+
+
+def _leaves(tree: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """{path of the keys, e.g. "attrs.source.mark": value}."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _leaves(value, f"{at}{key}.") if isinstance(value, dict) else {f"{at}{key}": value}
+    return found

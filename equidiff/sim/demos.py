@@ -147,35 +147,47 @@ def collect(
     written = len(writer.seeds_done)
     begin = max((s + 1 for s in writer.seeds_done), default=seed)
     started = time.monotonic()
-    with (
-        writer,
-        in_seed_order(make, begin, workers if written < n else 0) as demonstrations,
-        tqdm(
-            total=n, initial=min(n, written), desc=f"demonstrations of {name}", unit="demo", disable=not progress
-        ) as bar,
-    ):
-        for demo in demonstrations:
-            tried += 1
-            solved_any += demo.success_any
-            if demo.success:
-                with _told_if_disk_fails(writer):
-                    writer.add(demo.seed, demo.states, demo.actions, demo.actions_abs, demo.obs, demo.model_file)
-                solved += 1
-                bar.update()
-            bar.set_postfix(solved=f"{solved}/{tried}")
-            if written + solved >= n:
-                break
-            if tried >= 20 and solved < least * tried:
-                raise GenerationError(
-                    f"{name} solved {solved} of {tried} episodes; "
-                    "make the task easier (placement, horizon) or give another expert or source"
-                )
-    seconds = time.monotonic() - started
-    used = max(writer.seeds_done) + 1 - seed
-    report = Report(writer.path, written + solved, tried, solved, solved_any, seconds if tried else 0.0, used)
-    with _told_if_disk_fails(writer):
-        writer.finish(valid_fraction, facts(report) if facts and tried else None)
+    with writer:
+        with (
+            in_seed_order(make, begin, workers if written < n else 0) as demonstrations,
+            tqdm(
+                total=n, initial=min(n, written), desc=f"demonstrations of {name}", unit="demo", disable=not progress
+            ) as bar,
+        ):
+            for demo in demonstrations:
+                tried += 1
+                solved_any += demo.success_any
+                if demo.success:
+                    with _told_if_disk_fails(writer):
+                        _add(writer, demo)
+                    solved += 1
+                    bar.update()
+                bar.set_postfix(solved=f"{solved}/{tried}")
+                if written + solved >= n:
+                    break
+                if tried >= 20 and solved < least * tried:
+                    raise GenerationError(
+                        f"{name} solved {solved} of {tried} episodes; "
+                        "make the task easier (placement, horizon) or give another expert or source"
+                    )
+        seconds = time.monotonic() - started
+        used = max(writer.seeds_done) + 1 - seed
+        report = Report(writer.path, written + solved, tried, solved, solved_any, seconds if tried else 0.0, used)
+        with _told_if_disk_fails(writer):
+            writer.finish(valid_fraction, facts(report) if facts and tried else None)
     return report
+
+
+def _add(writer: DemoWriter, demo: Demonstration) -> None:
+    writer.add(
+        demo.seed,
+        demo.states,
+        demo.actions,
+        demo.actions_abs,
+        demo.obs,
+        demo.model_file,
+        attrs={"success": True},  # of the final state: no other is kept
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _LABELS = {Button.SUCCESS: True, Button.FAILURE: False}
 
 
 class Session:
-    """A listener of the loop; use it as a context manager around `Loop.run`, so that all is stored and joined.
+    """A listener of the loop; use it as a context manager around `Loop.run`, so that all is stored, joined and closed.
 
     An episode begins with the first motion after the dead-man switch was pressed, and ends with success, failure or
     discard; without a label (stop, end, a fault, too long) it is kept unlabelled, which training leaves out.
@@ -42,6 +42,7 @@ class Session:
             self._jobs.append(self._worker.submit(self._join))
         finally:
             self._worker.shutdown(wait=True)
+            self._store.close()
         first: RecordingError | None = None
         while self._jobs:
             try:

@@ -34,7 +34,8 @@ class EpisodeStore:
 
     While a session runs they lie one by one in .NAME.parts beside it; `finish` joins them and writes the masks:
     success, failure and unlabelled; train and valid, which name successes only. Whatever changes the file makes a
-    new one and puts it in the place of the old.
+    new one and puts it in the place of the old. One process at a time: a second one is refused (DataError) until
+    `close`.
     """
 
     def __init__(
@@ -106,6 +107,10 @@ class EpisodeStore:
         if not any(self._parts.glob("*.hdf5")):  # nothing new
             return self.path
         return self._finish({})
+
+    def close(self) -> None:
+        """Let another process change the file; what was added is safe. May be called twice."""
+        self._writer.close()
 
     def _finish(self, labels: Mapping[int, bool | None]) -> Path:
         def edit(file: h5py.File) -> None:
@@ -191,6 +196,7 @@ def open_store(path: Path, valid_fraction: float = 0.0) -> EpisodeStore:
         else:
             text = note.read_text(encoding="utf-8")
         settings = json.loads(text)
-        return EpisodeStore(path, settings["env_args"], settings["attrs"], valid_fraction)
+        env_args, attrs = settings["env_args"], settings["attrs"]
     except (OSError, KeyError, ValueError) as error:
         raise RecordingError(f"{path}: no recording that this program made ({error})") from error
+    return EpisodeStore(path, env_args, attrs, valid_fraction)

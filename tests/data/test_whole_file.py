@@ -75,6 +75,7 @@ def test_an_episode_that_does_not_fit_is_told_and_those_before_are_kept(tmp_path
     with small_disk(200_000), pytest.raises(OSError, match="File too large"):
         writer.add(1, actions=actions, obs={"image": noise})
     assert not list(tmp_path.rglob("*.part"))
+    writer.close()
     again = DemoWriter(path, {"env_name": "x"})
     assert again.seeds_done == {0}
     again.add(1, actions=actions, obs={"image": noise})

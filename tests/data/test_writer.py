@@ -66,6 +66,7 @@ def test_other_settings_are_refused(tmp_path: Path, finished: bool) -> None:
     writer.add(0, **arrays(0, 20))
     if finished:
         writer.finish()
+    writer.close()
     with pytest.raises(DataError, match=r"attrs\.task: 'lift' there, 'stack' now"):
         DemoWriter(path, {"env": 1}, {"task": "stack"})
 
@@ -107,10 +108,37 @@ def test_a_failure_while_joining_keeps_the_earlier_file(tmp_path: Path, monkeypa
         writer.finish()
     monkeypatch.undo()
     assert path.read_bytes() == before
+    writer.close()
     again = DemoWriter(path, {"env_name": "Lift"}, {"task": "lift"})
     assert again.seeds_done == {0, 1, 2}
     with DemoFile(again.finish()) as file:
         assert len(file.names) == 3
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """The later one would join only what is still in the folder that the first removes."""
+    path = tmp_path / "demos.hdf5"
+    first = DemoWriter(path, {}, {})
+    first.add(0, **arrays(0, 20))
+    with pytest.raises(DataError, match=r"\.demos\.hdf5\.parts: another process is at work there; wait for it, or choose"):
+        DemoWriter(path, {}, {})
+    first.finish()
+    for call in (lambda: first.add(1, **arrays(1, 20)), first.finish, lambda: first.drop(0)):
+        with pytest.raises(DataError, match="this writer is finished or closed"):
+            call()
+    with DemoWriter(path, {}, {}) as second:
+        assert second.seeds_done == {0}
+        with pytest.raises(DataError, match="another process is at work"):
+            DemoWriter(path, {}, {})
+        second.add(3, **arrays(3, 20))
+    assert {p.name for p in tmp_path.iterdir()} == {"demos.hdf5", ".demos.hdf5.parts"}
+    with DemoWriter(path, {}, {}) as third:
+        assert third.seeds_done == {0, 3}
+    with DemoFile(path) as file:
+        assert len(file.names) == 1
+    with DemoWriter(path, {}, {}) as fourth, DemoFile(fourth.finish()) as file:
+        assert len(file.names) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["demos.hdf5"]
 
 
 _KILLED = """
