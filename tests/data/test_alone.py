@@ -38,7 +38,9 @@ def test_the_second_is_refused_or_waits(tmp_path: Path, capsys: pytest.CaptureFi
     assert folder.is_dir()  # made again by the one that waited
 
 
-def test_a_folder_that_another_process_begins_in_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_process_begins_in_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "parts"
     lock, rmdir = lock_folder(folder), Path.rmdir
 
