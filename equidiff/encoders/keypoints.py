@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.encoders.wrist_image import SpatialSoftmax
 from equidiff.fields import ArrayField, Depth, Image
-from equidiff.nn import Conv, GroupLinear, Pool, SteerableConv
+from equidiff.nn import Conv, GroupLinear, Pool, SteerableConv, check_kernel, check_size, through
 from equidiff.spec import Spec
 from equidiff.symmetry import Irreps, Symmetry
 
@@ -56,7 +56,17 @@ class SceneKeypointEncoder(ArrayEncoder):
                 f"pool={pool}"
             )
         colours, side = self.field.features[0], self.field.features[-1]
-        self.cells = _cells(side, stem, pool, what)
+        check_kernel(stem, f"{what}.stem")
+        layers: list[Conv | Pool] = [Conv(stem, 0), Pool(pool)]
+        check_size(
+            side,
+            None,
+            lambda size: (through(size, layers) or 0) >= 2,
+            what,
+            "breaks the symmetry or leaves a single cell",
+            named=2,
+        )
+        self.cells = through(side, layers) or 0
         self.pool = pool
         self.stem = SteerableConv(symmetry, colours, widths[0], stem, scalars=True)
         self.layers = nn.ModuleList(SteerableConv(symmetry, a, b, 3, padding=1) for a, b in pairwise(widths))
@@ -127,21 +137,6 @@ class KeypointEncoder(ArrayEncoder):
             hidden = F.relu(layer(hidden))
         out: Tensor = self.keypoints(hidden)
         return out.view(*leading, self.channels)
-
-
-def _cells(side: int, stem: int, pool: int, what: str) -> int:
-    """Cells along a side of the maps; at least two, and the pool covers the picture."""
-    left = Conv(stem, 0).after(side)
-    cells = None if left is None else Pool(pool).after(left)
-    if cells is None or cells < 2:
-        near = [
-            n for n in range(side - pool, side + pool + 1) if n >= stem + 2 * pool - 1 and (n - stem + 1) % pool == 0
-        ]
-        raise ValueError(
-            f"{what}: a side of {side} pixels breaks the symmetry or leaves a single cell; sizes that work near it: "
-            f"{', '.join(map(str, near)) or 'none'}"
-        )
-    return cells
 
 
 def _frames(symmetry: Symmetry, cells: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.fields import ArrayField, Depth, Image
-from equidiff.nn import Conv, Crop, Pool, SteerableConv, final_size
+from equidiff.nn import Conv, Crop, Pool, SteerableConv, check_kernel, final_size
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -57,8 +57,9 @@ class SceneImageEncoder(ArrayEncoder):
                 f"pools={list(pools)}, blocks={blocks}"
             )
         colours, side = self.field.features[0], self.field.features[-1]
+        check_kernel(stem, f"{what}.stem")
+        last = final_size(side, [Conv(stem, 0), *map(Pool, pools)], _LARGEST_LAST, what, crop)
         self.crop = Crop(side, crop, 2, random_crop, what)
-        last = final_size(self.crop.size, [Conv(stem, 0), *map(Pool, pools)], _LARGEST_LAST, what)
         self.stem = SteerableConv(symmetry, colours, widths[0], stem, scalars=True)
         sizes = [widths[0], *widths]
         self.stages = nn.ModuleList(

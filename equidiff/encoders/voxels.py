@@ -50,11 +50,12 @@ class VoxelEncoder(ArrayEncoder):
                 f"{what}: expected a list of paddings for each width, got widths={list(widths)}, "
                 f"paddings={[list(p) for p in paddings]}"
             )
-        self.crop = Crop(self.field.features[-1], crop, 3, random_crop, what)
         steps: list[Conv | Pool] = []
         for stage in paddings:
             steps += [*(Conv(3, padding) for padding in stage), Pool(2)]
-        last = final_size(self.crop.size, steps, _LARGEST_LAST, what)
+        side = self.field.features[-1]
+        last = final_size(side, steps, _LARGEST_LAST, what, crop)
+        self.crop = Crop(side, crop, 3, random_crop, what)
         before, scalars = self.field.features[0], True
         self.stages = nn.ModuleList()
         for width, stage in zip(widths, paddings, strict=True):

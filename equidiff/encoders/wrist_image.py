@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.fields import ArrayField, Depth, Image
-from equidiff.nn import Crop
+from equidiff.nn import Crop, check_size
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -65,6 +65,8 @@ class WristImageEncoder(ArrayEncoder):
         if crop is not None:
             if rows != columns:
                 raise ValueError(f"{what}: crop needs a square picture, got {rows} x {columns}")
+            why = "are a single cell after the trunk, which has no place to tell"
+            check_size(rows, crop, lambda size: _through(size) >= 2, what, why)
             self.crop = Crop(rows, crop, 2, random_crop, what)
             rows = columns = crop
         cells = (_through(rows), _through(columns))

@@ -2,7 +2,7 @@
 
 from equidiff.nn.crop import Crop
 from equidiff.nn.embedding import StepEmbedding
-from equidiff.nn.geometry import Conv, Pool, final_size
+from equidiff.nn.geometry import Conv, Pool, check_kernel, check_size, final_size, through
 from equidiff.nn.group import GroupLayerNorm, GroupLinear, Lift, Project
 from equidiff.nn.so2 import Nonlinearity, Sampling, SO2Activation, SO2Linear, SO2Norm, band, modulate
 from equidiff.nn.steerable import SteerableConv
@@ -23,6 +23,9 @@ __all__ = [
     "SteerableConv",
     "StepEmbedding",
     "band",
+    "check_kernel",
+    "check_size",
     "final_size",
     "modulate",
+    "through",
 ]

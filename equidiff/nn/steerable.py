@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from equidiff.nn.geometry import check_kernel
 from equidiff.symmetry import Symmetry
 
 __all__ = ["SteerableConv", "kernel_basis"]
@@ -27,7 +28,8 @@ class SteerableConv(nn.Module):
 
     inputs: number of regular features, or of scalar channels with scalars=True. With symmetry order 1 it is an
     ordinary convolution. weight (outputs, inputs, size of the basis), in escnn's order; bias (outputs,), which in
-    escnn is sqrt(N) times as large. Padding is on both sides, zeros.
+    escnn is sqrt(N) times as large. Padding is on both sides, zeros; there is no stride, which would start to count at
+    one edge and so break the symmetry at most sizes.
     """
 
     basis: Tensor
@@ -41,15 +43,16 @@ class SteerableConv(nn.Module):
         *,
         dims: int = 2,
         padding: int = 0,
-        stride: int = 1,
         scalars: bool = False,
         bias: bool = True,
     ) -> None:
         super().__init__()
         if dims not in (2, 3):
             raise ValueError(f"SteerableConv.dims: expected 2 (pictures) or 3 (voxels), got {dims}")
+        if symmetry.order > 1:
+            check_kernel(kernel, "SteerableConv.kernel")
         self.symmetry, self.inputs, self.outputs, self.kernel = symmetry, inputs, outputs, kernel
-        self.dims, self.padding, self.stride, self.scalars = dims, padding, stride, scalars
+        self.dims, self.padding, self.scalars = dims, padding, scalars
         basis, spread = kernel_basis(symmetry.order, kernel, dims, scalars)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, len(spread)) * spread.float() / math.sqrt(inputs))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
@@ -73,7 +76,7 @@ class SteerableConv(nn.Module):
         """(B, inputs*N or inputs, ...) -> (B, outputs*N, ...)."""
         bias = None if self.bias is None else self.bias.repeat_interleave(self.symmetry.order)
         convolve = F.conv2d if self.dims == 2 else F.conv3d
-        return convolve(x, self.filter(), bias, stride=self.stride, padding=self.padding)
+        return convolve(x, self.filter(), bias, padding=self.padding)
 
     def extra_repr(self) -> str:
         kind = "scalars" if self.scalars else "regular"
