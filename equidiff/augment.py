@@ -8,14 +8,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equidiff.fields import Image, Voxels
 from equidiff.fields.grids import Picture
-from equidiff.spec import Space, Spec
+from equidiff.spec import Space, Spec, Workspace
 
 __all__ = ["Augmentation", "ColourJitter", "Compose", "RandomCrop", "RandomRotation"]
 
@@ -24,8 +24,8 @@ __all__ = ["Augmentation", "ColourJitter", "Compose", "RandomCrop", "RandomRotat
 class Augmentation(Protocol):
     """Changes decoded training samples."""
 
-    def check(self, spec: Spec) -> None:
-        """Raise ValueError if it cannot be used with this spec; called when the policy is built."""
+    def check(self, spec: Spec, encoder: nn.Module | None = None) -> None:
+        """Raise ValueError if it cannot be used with this spec and encoder; called when the policy is built."""
 
     def __call__(
         self, spec: Spec, observation: Tensor, arrays: Mapping[str, Tensor], action: Tensor
@@ -42,9 +42,9 @@ class Compose:
         if wrong:
             raise ValueError(f"Compose.parts.{wrong[0]}: expected an augmentation, got {self.parts[wrong[0]]!r}")
 
-    def check(self, spec: Spec) -> None:
+    def check(self, spec: Spec, encoder: nn.Module | None = None) -> None:
         for part in self.parts.values():
-            part.check(spec)
+            part.check(spec, encoder)
 
     def __call__(
         self, spec: Spec, observation: Tensor, arrays: Mapping[str, Tensor], action: Tensor
@@ -72,7 +72,7 @@ class RandomRotation:
             )
         self.maximum, self.order = maximum, order
 
-    def check(self, spec: Spec) -> None:
+    def check(self, spec: Spec, encoder: nn.Module | None = None) -> None:
         """Every spec can turn."""
 
     def angles(self, count: int, device: torch.device | None = None) -> Tensor:
@@ -101,10 +101,12 @@ class RandomCrop:
     axis of the symmetry stays in the middle.
 
     side: {name of a grid or picture of the scene: metres that one of its sides covers}, for pictures in the plane
-    where the objects are. The distance is a whole number of cells of the coarsest of them; others are interpolated.
+    where the objects are; for grids what the workspace's bounds say, if it has any. The distance is a whole number of
+    cells of the coarsest of them; others are interpolated.
     body: pixels by which pictures of cameras on the gripper are moved, each on its own: they are no map of the scene.
 
-    A picture of a tilted camera does not move with the scene as a whole, so it is refused.
+    A picture of a tilted camera does not move with the scene as a whole, so it is refused, and so is an encoder whose
+    own random crop would move the content again, without the poses.
     """
 
     def __init__(self, shift: float = 0.03, side: Mapping[str, float] | None = None, body: int = 0) -> None:
@@ -118,7 +120,7 @@ class RandomCrop:
                 raise ValueError(f"RandomCrop.side.{name}: expected metres > 0, got {metres}")
         self.shift, self.body = shift, body
 
-    def check(self, spec: Spec) -> None:
+    def check(self, spec: Spec, encoder: nn.Module | None = None) -> None:
         space = spec.observation
         moving = _maps(space)
         for name in self.side:
@@ -134,12 +136,19 @@ class RandomCrop:
                     "scene, so poses cannot follow. Use the encoder's own random_crop (as published; it moves the axis "
                     "of the symmetry), or a camera that looks straight down, declared with overhead=true"
                 )
+            known = _grid_side(spec.workspace) if isinstance(field, Voxels) else None
             if name not in self.side:
-                bounds = spec.workspace.bounds
-                known = "" if bounds is None else f" (the workspace is {bounds[0][1] - bounds[0][0]:g} m along x)"
+                value = "..." if known is None else f"{known:g}, which the workspace's bounds give"
                 raise ValueError(
-                    f"RandomCrop.side: how many metres does a side of {name!r} cover? Set side.{name}=...{known}"
+                    f"RandomCrop.side: how many metres does a side of {name!r} cover? Set side.{name}={value}"
                 )
+            if known is not None and abs(self.side[name] - known) > 1e-6:
+                raise ValueError(
+                    f"RandomCrop.side.{name}: got {self.side[name]:g} m, but the workspace's bounds give the grid "
+                    f"{known:g} m, so that grid and poses would move by different distances; set "
+                    f"side.{name}={known:g}, or, for a grid with bounds of its own, task.bounds to them"
+                )
+            _refuse_second_crop(name, encoder)
         for name in self.side:
             cell = self.side[name] / space.arrays[name].features[-1]
             if self.shift < cell:
@@ -191,7 +200,7 @@ class ColourJitter:
 
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
 
-    def check(self, spec: Spec) -> None:
+    def check(self, spec: Spec, encoder: nn.Module | None = None) -> None:
         if not any(isinstance(field, Image) for field in spec.observation.arrays.values()):
             raise ValueError("ColourJitter: no colour picture is observed; set augment=none, or obs=image")
 
@@ -213,6 +222,26 @@ def _maps(space: Space) -> list[str]:
         for name, field in space.arrays.items()
         if isinstance(field, Voxels) or (isinstance(field, Picture) and field.view == "scene")
     ]
+
+
+def _grid_side(workspace: Workspace) -> float | None:
+    """Metres of the largest square about the centre within the bounds, which is what a voxel grid covers."""
+    if workspace.bounds is None:
+        return None
+    ends = zip(workspace.centre, workspace.bounds[:2], strict=True)
+    return 2 * min(min(at - low, high - at) for at, (low, high) in ends)
+
+
+def _refuse_second_crop(name: str, encoder: nn.Module | None) -> None:
+    """ValueError if the encoder of a picture or grid of the scene crops at random, too."""
+    for where, module in () if encoder is None else encoder.named_modules():
+        crop: Any = getattr(module, "crop", None)
+        if getattr(module, "key", None) == name and getattr(crop, "random", False) and crop.size < crop.full:
+            raise ValueError(
+                f"RandomCrop: the encoder of {name!r} ({where}) has random_crop=true, a second crop that would move "
+                "the axis of the symmetry without the poses; set its random_crop=false: it then cuts out the middle of "
+                "what was moved, or leave this augmentation out"
+            )
 
 
 def _translated(space: Space, features: Tensor, metres: Tensor) -> Tensor:

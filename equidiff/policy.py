@@ -78,12 +78,12 @@ class DiffusionPolicy(nn.Module):
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        if augment is not None:
-            augment.check(spec)
         self.spec, self.symmetry, self.diffusion, self.augment = spec, symmetry, diffusion, augment
         self.metrics: dict[str, Tensor] = {}
         self.normalizer = normalizer(spec=spec)
         self.encoder = encoder(spec=spec, symmetry=symmetry)
+        if augment is not None:
+            augment.check(spec, self.encoder)
         self.denoiser = denoiser(spec=spec, symmetry=symmetry, condition_channels=self.encoder.channels)
 
     @property
@@ -97,13 +97,15 @@ class DiffusionPolicy(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Diffusion loss of a raw batch; a scalar. The data set checks batches against the spec, once."""
-        observation, arrays = self._decode(batch["obs"])
-        action = self.spec.decode_action(batch["action"], batch["obs"])
-        if self.augment is not None and self.training:
-            observation, arrays, action = self.augment(self.spec, observation, arrays, action)
+        # never in the half precision of a trainer's autocast: it would round poses to millimetres
+        with torch.autocast(batch["action"].device.type, enabled=False):
+            observation, arrays = self._decode(batch["obs"])
+            action = self.spec.decode_action(batch["action"], batch["obs"])
+            if self.augment is not None and self.training:
+                observation, arrays, action = self.augment(self.spec, observation, arrays, action)
+            observation, clean = self.normalizer.observation(observation), self.normalizer.action(action)
         penalties: list[tuple[float, Tensor]] = []
-        condition = self._apply_part(self.encoder, penalties, self.normalizer.observation(observation), arrays)
-        clean = self.normalizer.action(action)
+        condition = self._apply_part(self.encoder, penalties, observation, arrays)
         loss = self.diffusion.loss(
             lambda noisy, step: self._apply_part(self.denoiser, penalties, noisy, step, condition), clean
         )

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from law_toys import ACTIONS, config, make, random_batch
+from hydra import compose, initialize_config_dir
+from law_toys import ACTIONS, CONFIGS, config, make, random_batch
 from torch import Tensor
 
 from equidiff.augment import Augmentation, ColourJitter, Compose, RandomCrop, RandomRotation
@@ -244,6 +245,30 @@ def test_crops_that_cannot_be_consistent_are_refused(crop: RandomCrop, spec: Spe
 def test_settings_of_a_crop_are_checked(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"RandomCrop\..*expected"):
         RandomCrop(**arguments)
+
+
+def _published_voxels(*words: str) -> Any:
+    groups = ["experiment=equidiff_voxel_abs", "task=stack_d1", "augment=crop", "data.path=none"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        tree = compose(
+            "train", [*groups, "obs.fields.wrist=[]", "~encoder.encoders.wrist", "encoder.channels=16", *words]
+        )
+    return make_policy(policy_tree(tree), make_spec(tree))
+
+
+def test_a_second_crop_that_leaves_the_poses_is_refused() -> None:
+    """Small enough to be built: 32 cells and a denoiser of two narrow levels."""
+    small = ("obs.fields.size=32", "encoder.encoders.voxels.crop=26", "denoiser.widths=[8,16]")
+    side, still = "+augment.side.voxels=0.8", "encoder.encoders.voxels.random_crop=false"
+    with pytest.raises(
+        ValueError, match=r"encoder of 'voxels' \(encoders.voxels\) has random_crop=true.*random_crop=false"
+    ):
+        _published_voxels(*small, side)
+    assert _published_voxels(*small, side, still).augment.side == {"voxels": 0.8}
+    with pytest.raises(ValueError, match=r"side.voxels: got 0.3 m, but .* 0.8 m.*task.bounds"):
+        _published_voxels(*small, "+augment.side.voxels=0.3", still)
+    with pytest.raises(ValueError, match=r"Set side.voxels=0.8"):
+        _published_voxels(*small, still)
 
 
 def test_colours_change_per_sample_and_turns_can_be_exchanged() -> None:
