@@ -30,7 +30,8 @@ from real_robot.types import RobotMode, Target
 
 pytestmark = pytest.mark.sim
 SPEED = 0.1
-# what the driver allows itself here (0.5 s), the way of braking, and what a busy machine may add
+# what the driver allows itself here (0.5 s), the way of braking, and what a busy machine may add; the times of the
+# settings as shipped are in test_ur_stops.py
 STOPS_WITHIN = 1.5
 
 
