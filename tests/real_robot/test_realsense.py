@@ -22,7 +22,12 @@ SETTINGS = RealSenseSettings("wrist", width=W, height=H, fps=30)
 
 
 class FakeRealSense:
-    """A software device that streams picture n filled with n, depth 1000 + n mm, its clock 500 s behind."""
+    """A software device that streams picture n filled with n, depth 1000 + n mm, its clock 10^6 s ahead.
+
+    librealsense takes the rate of a software device from its first stamp, counted from zero: soon after the computer's
+    start that is 0.001 frames a second, colour and depth are never put together, and no picture comes. A clock far
+    ahead makes that rate zero, and librealsense believes the profile's instead.
+    """
 
     def __init__(self, coeffs: tuple[float, ...] = (0, 0, 0, 0, 0), shift: float = 0.0) -> None:
         self.device = rs.software_device()
@@ -60,7 +65,7 @@ class FakeRealSense:
             frame = rs.software_video_frame()
             frame.bpp = pixels.itemsize * (3 if pixels.ndim == 3 else 1)
             frame.stride, frame.pixels = frame.bpp * W, pixels
-            frame.timestamp, frame.domain = (now - 500) * 1000, rs.timestamp_domain.hardware_clock
+            frame.timestamp, frame.domain = (now + 1e6) * 1000, rs.timestamp_domain.hardware_clock
             frame.frame_number, frame.profile = number, profile.as_video_stream_profile()
             if pixels.ndim == 2:
                 frame.depth_units = 0.001
