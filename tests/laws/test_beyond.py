@@ -9,6 +9,7 @@ import pytest
 import torch
 from law_toys import ACTIONS, config, make, random_batch
 from test_sampler import _error
+from torch import nn
 
 from equidiff.checkpoint import load_policy, save_checkpoint
 from equidiff.compose import make_policy, make_spec, policy_tree
@@ -200,6 +201,82 @@ def test_between_quarter_turns_pictures_are_interpolated_and_points_are_not() ->
     assert_equivariant(FrameAveraged(_seen(), Symmetry(8), FRAMED["points"]), angles=eighth)
     with pytest.raises(AssertionError, match=r"not equivariant at 45\.0 degrees"):
         assert_equivariant(FrameAveraged(_seen(), Symmetry(8), FRAMED["resnet"]), angles=eighth)
+
+
+class _Net(nn.Sequential):
+    """A network that knows nothing of specs, with batch statistics."""
+
+    def __init__(self, colours: int = 3, channels: int = 6, flat: bool = True) -> None:
+        layers = [nn.Conv2d(colours, 4, 5, stride=3), nn.BatchNorm2d(4), nn.SiLU(), nn.Conv2d(4, channels, 3)]
+        super().__init__(*layers, *([nn.AdaptiveAvgPool2d(1), nn.Flatten()] if flat else []))
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_any_network_of_a_picture_becomes_equivariant(mean: bool) -> None:
+    framed = FrameAveraged(_seen(), Symmetry(4), _Net, mean=mean, key="top_image")
+    assert framed.channels == 6
+    assert framed.encoder.training
+    assert int(framed.encoder[1].num_batches_tracked) == 0
+    assert_equivariant(framed, samples=1)
+    assert_equivariant(
+        ObservationEncoder(
+            Spec(Space((_seen().observation.fields[0],)), Space((Displacement("a"),)), Horizon()),
+            Symmetry(4),
+            {"scene": partial(FrameAveraged, encoder=_Net, key="top_image", channels=6, mean=mean)},
+        )
+    )
+
+
+def test_a_network_of_torchvision_keeps_its_weights() -> None:
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    trained = resnet18(num_classes=5).eval()
+
+    def pretrained() -> nn.Module:
+        net = resnet18(num_classes=5)
+        net.load_state_dict(trained.state_dict())
+        return net
+
+    framed = FrameAveraged(_seen(), Symmetry(2), pretrained, key="top_image", channels=5).eval()
+    picture = torch.randn(2, 1, 3, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(framed(picture)[:, 0, 1], trained(torch.rot90(picture[:, 0], 2, (-2, -1))))
+
+
+def test_pretrained_trunks_are_loaded_through_the_wrapper(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from equidiff.encoders.pretrained import load_pretrained
+
+    path = tmp_path / "resnet18.safetensors"
+    make = partial(Ordinary, key="top_image", channels=8, norm="batch", weights=str(path))
+    torch.manual_seed(0)
+    source = make(spec=_seen(), symmetry=Symmetry(1))
+    save_file({key: value.detach().clone() for key, value in source.named_trunk().items()}, path)
+    framed = FrameAveraged(_seen(), Symmetry(4), make)
+    assert load_pretrained(framed) == ["encoder"]
+    assert all(torch.equal(value, source.named_trunk()[key]) for key, value in framed.encoder.named_trunk().items())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "change", "message"),
+    [
+        (partial(ObservationEncoder, encoders={"state": StateEncoder}), {}, "round each entry of encoder.encoders"),
+        (_Net(), {"key": "top_image"}, "got a built _Net; .* _partial_: true"),
+        (_Net, {}, r"key: _Net knows no spec, .* got None; there are: top_image"),
+        (_Net, {"key": "topp"}, r"got 'topp'; there are: top_image"),
+        (_Net, {"key": "wrist_image"}, "'wrist_image' is a camera on the gripper"),
+        (_Net, {"key": "top_image", "channels": 5}, r"_Net gives \(1, 6\), expected \(1, 5\)"),
+        (partial(_Net, flat=False), {"key": "top_image"}, r"gives \(1, 6, 10, 10\), expected .* flattens"),
+        (partial(_Net, colours=1), {"key": "top_image"}, r"does not take top_image of shape \(3, 40, 40\)"),
+        (FRAMED["resnet"], {"key": "voxels"}, "reads 'top_image', got 'voxels'; set the key there"),
+        (FRAMED["resnet"], {"channels": 5}, "has 8, got 5; leave it out"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused_when_built(encoder, change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FrameAveraged(_seen(), Symmetry(4), encoder, **change)
 
 
 def test_frame_averaging_in_an_observation_encoder_and_from_a_config() -> None:
