@@ -84,7 +84,7 @@ class _Device(ABC):
 
 class Robot(_Device):
     """An arm with a gripper that follows poses sent to it at a fixed rate. One thread at a time uses it, but for
-    `stop`, which may come from any thread."""
+    `stop`, which may come from any thread, and `observe`, which another one calls while `move_joints` is under way."""
 
     @property
     @abstractmethod

@@ -37,11 +37,16 @@ class RecordWriter:
     """Appends records to FOLDER/run.jsonl; each line is written whole, so that a kill loses at most the last."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "run.jsonl"
         if self.path.exists():
             raise RecordError(f"{self.path} exists already; give another run_dir")
-        self._file: TextIO | None = self.path.open("w", encoding="utf-8", buffering=1)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: TextIO | None = self.path.open("w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise RecordError(
+                f"{self.path}: {error.strerror}; the run cannot be recorded, give another run_dir"
+            ) from error
 
     def write(self, kind: str, t: float, fields: Mapping[str, Any]) -> None:
         """Append one record. Raises RecordError when the disk does not take it."""

@@ -30,8 +30,7 @@ from real_robot.build import (
     plain,
 )
 from real_robot.clock import ManualClock
-from real_robot.contract import Robot
-from real_robot.loop.faults import Fault
+from real_robot.contract import Robot, RobotError
 from real_robot.loop.history import StateHistory
 from real_robot.loop.observer import Observer
 from real_robot.loop.runner import Runner, RunResult
@@ -42,8 +41,8 @@ from real_robot.operator.contract import OperatorInput
 from real_robot.operator.scripted import Moment, ScriptedOperator
 from real_robot.operator.terminal import TerminalKeyboard
 from real_robot.planner import Planner
-from real_robot.planners import ProcessPlanner, RemotePlanner
-from real_robot.records import RecordWriter
+from real_robot.planners import LatePlanner, ProcessPlanner, RemotePlanner
+from real_robot.records import RecordError, RecordWriter
 from real_robot.report.write import write_report
 from real_robot.safety import GateError, SafetyLimits
 from real_robot.server.access import read_token
@@ -65,6 +64,7 @@ class Session:
         self._manifest = inspect_checkpoint(config.checkpoint)
         self.simulated = driver_of(config.robot) == "sim"
         operator = self._operator()
+        self._success = self._make_success()
         self._robot = self._make_robot()
         self._clock = clock_of(self._robot)
         self._planner = self._make_planner()
@@ -81,14 +81,14 @@ class Session:
     def episode(self, number: int, folder: Path) -> RunResult:
         """One run; its record, report and video are in `folder`."""
         config = self._config
-        success: Callable[[], bool] | None = None
+        success = self._success
         if self.simulated:
             from real_robot.sim.robot import SimRobot
 
             assert isinstance(self._robot, SimRobot)
             world = self._robot.world
             world.reset(int(config.seed) + number)
-            success = lambda: world.success
+            success = success or (lambda: world.success)
         self._history.clear()
         scheduler = ChunkScheduler(self._planner.spec, self._world, self._schedule)
         record = RecordWriter(folder)
@@ -100,7 +100,7 @@ class Session:
                 home=None if config.home is None else np.array(list(config.home), np.float64),
                 home_speed=float(config.home_speed),
                 success=success,
-                recover=_ask if self._can_ask() else None,
+                recover=not self.simulated and sys.stdin.isatty(),  # somebody is there to look at the arm
                 say=self._say,
             )  # fmt: skip
             for sensor in self._sensors:
@@ -111,12 +111,14 @@ class Session:
             if config.video and self._picture is not None:
                 stack.enter_context(VideoRecorder(folder / "video.mp4", self._picture, self._clock))
             result = runner.run()
-        write_report(folder)
+        try:
+            write_report(folder)
+        except OSError as error:  # the arm stands
+            raise RecordError(
+                f"{folder}: {error.strerror}; no report of this run; free space, then python -m "
+                f"real_robot.report {folder}"
+            ) from error
         return result
-
-    def _can_ask(self) -> bool:
-        """Whether there is a terminal with somebody at it, who is not holding its keys."""
-        return not self.simulated and sys.stdin.isatty() and not isinstance(self._operator_input, TerminalKeyboard)
 
     def _warm_up(self) -> None:
         """What is slow the first time, such as loading libraries, before an arm depends on it."""
@@ -157,15 +159,40 @@ class Session:
         self._stack.callback(robot.world.close)
         return robot
 
+    def _make_success(self) -> Callable[[], bool] | None:
+        """What the node `success` names, asked with the newest measurement of the arm."""
+        if self._config.success is None:
+            return None
+        made = build(plain(self._config.success))
+        if not callable(made):
+            raise BuildError(
+                f"success: expected something to call with a RobotState, got {type(made).__name__}; "
+                "real_robot.success has one"
+            )
+
+        def solved() -> bool:
+            try:
+                state = self._history.newest
+            except RobotError:  # nothing was measured since a recovery
+                return False
+            return bool(made(state))
+
+        return solved
+
     def _make_planner(self) -> Planner:
         node = self._config.policy
         if isinstance(self._clock, ManualClock):
             from real_robot.sim.planner import DelayedPlanner
 
             return DelayedPlanner(self._policy, self._clock, float(node.delay), int(node.seed or 0))
-        planner: Planner
+        planner = self._real_planner()
+        self._stack.callback(planner.close)
+        return LatePlanner(planner, self._clock, float(node.delay)) if node.delay else planner
+
+    def _real_planner(self) -> Planner:
+        node = self._config.policy
         if node.server is not None:
-            planner = RemotePlanner(
+            return RemotePlanner(
                 str(node.server),
                 read_token(None if node.token_file is None else Path(node.token_file)),
                 timeout=float(node.timeout),
@@ -173,16 +200,13 @@ class Session:
                 insecure=bool(node.insecure),
                 expected=self._policy.spec,
             )
-        else:
-            planner = ProcessPlanner(
-                self._config.checkpoint,
-                device=str(node.device),
-                timeout=float(node.timeout),
-                seed=node.seed,
-                threads=node.threads,
-            )
-        self._stack.callback(planner.close)
-        return planner
+        return ProcessPlanner(
+            self._config.checkpoint,
+            device=str(node.device),
+            timeout=float(node.timeout),
+            seed=node.seed,
+            threads=node.threads,
+        )
 
     def _make_sensors(self, spec: Spec) -> list[Sensor]:
         sensors: list[Sensor] = [RobotSensor(self._history, self._world)]
@@ -232,11 +256,3 @@ class Session:
             "command_hz": features.command_hz,
             "settings": {name: plain(self._config[name]) for name in ("robot", "safety", "schedule", "run", "policy")},
         }
-
-
-def _ask(fault: Fault) -> bool:
-    """The operator's explicit word, at the terminal; the arm stands meanwhile."""
-    try:
-        return input(f"stopped: {fault}\nCheck the arm. Recover and go on? [y/N] ").strip().lower() == "y"
-    except EOFError:
-        return False

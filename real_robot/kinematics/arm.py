@@ -24,7 +24,8 @@ class KinematicsError(RuntimeError):
 class Arm:
     """n revolute joints; immutable. Build one with `load_arm`.
 
-    dof: n. joint_low, joint_high (n,) rad, joint_velocity (n,) rad/s: the maker's hard limits.
+    dof: n. joint_low, joint_high (n,) rad, joint_velocity (n,) rad/s: the maker's hard limits. length: metres of all
+    links together, at least 1; no joint's axis is further from the tool.
     """
 
     def __init__(
@@ -50,8 +51,7 @@ class Arm:
         self._cosine[:, :2] = fixed[:, :2]
         self._sine[:, 0], self._sine[:, 1] = -fixed[:, 1], fixed[:, 0]
         self._rest[:, :2] = 0
-        # no joint's axis is further from the tool than all links together
-        self._length = max(1.0, float(np.linalg.norm(fixed[:, :3, 3], axis=-1).sum()))
+        self.length = max(1.0, float(np.linalg.norm(fixed[:, :3, 3], axis=-1).sum()))
         for array in (self._first, self._cosine, self._sine, self._rest, joint_low, joint_high, joint_velocity):
             array.setflags(write=False)
 
@@ -117,7 +117,7 @@ class Arm:
         """(...): by how many metres or radians, at most, the tool is not where the Jacobian says after the joints
         changed by `change` (..., n): half the second derivative, no entry of which is above the arm's length or 1."""
         total = np.abs(change).sum(-1)
-        return np.asarray(0.5 * self._length * total * total)
+        return np.asarray(0.5 * self.length * total * total)
 
     def inverse(self, pose: Pose, near: ArrayLike, *, tolerance: float = 1e-6, steps: int = 50) -> Array:
         """Joints (n,) that bring the tool to `pose`, in the same branch as `near` (n,), inside the joint limits.

@@ -32,7 +32,7 @@ _FOLLOWS = {
     State.READY: {State.RUNNING, State.HOLDING, State.FAULT, State.STOPPED},
     State.RUNNING: {State.HOLDING, State.FAULT, State.STOPPED},
     State.HOLDING: {State.READY, State.FAULT, State.STOPPED},
-    State.FAULT: {State.READY, State.STOPPED},
+    State.FAULT: {State.HOMING, State.READY, State.STOPPED},
     State.STOPPED: set(),
 }
 

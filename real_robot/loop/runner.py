@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from real_robot.clock import Clock
 from real_robot.contract import DeviceError, Robot, RobotError
 from real_robot.loop.asking import Asking
+from real_robot.loop.ending import Ended, Ending, RunResult
 from real_robot.loop.faults import Fault, FaultKind, fault_of_gate, fault_of_mode
 from real_robot.loop.history import StateHistory
 from real_robot.loop.homing import go_home
@@ -33,41 +33,17 @@ _PATIENCE = 5.0
 """Seconds for the last answer of the policy after the end; its own time-out is shorter."""
 _ARM_IS_FINE = {FaultKind.SENSOR_LOST, FaultKind.POLICY_LOST, FaultKind.RECORDING, FaultKind.GATE}
 """Faults after which the arm brakes along the gate's way to rest; after the others the driver stops it at once."""
-
-
 _SILENCE = 0.15
 """Seconds without a command that end a driver's stop, and some more."""
-
-By = Literal["success", "label", "time", "operator", "fault"]
-
-
-@dataclass
-class RunResult:
-    """by, reason: what ended the run, and why. "label": the operator said how it went; "operator": he wants no more.
-
-    success: by the callback or the operator, None if nobody said. faults: all there were.
-    """
-
-    by: By
-    reason: str
-    success: bool | None
-    seconds: float
-    faults: list[Fault] = field(default_factory=list)
-
-
-class _Ended(Exception):
-    def __init__(self, by: By, reason: str, success: bool | None = None) -> None:
-        super().__init__(reason)
-        self.by, self.reason, self.success = by, reason, success
 
 
 class Runner:
     """Runs the policy until the operator, the time, the success callback or a fault ends it.
 
     Whatever happens, the arm is at rest afterwards: `robot.stop()` is the last thing that is done. The robot is
-    connected by the caller. home: joints (n,) rad to go to first, at `home_speed` rad/s, while the dead-man switch is
-    held. success: asked once each control step of the policy. recover: asked with a fault, whether the operator wants
-    to go on; None: never.
+    connected by the caller. home: joints (n,) rad to go to first, at `home_speed` rad/s or slower, inside the gate's
+    limits, while the dead-man switch is held. success: asked once each control step of the policy. recover: whether a
+    fault waits for the operator's word (`Button.RECOVER`, or END) instead of ending the run.
     """
 
     def __init__(
@@ -85,15 +61,16 @@ class Runner:
         home: Array | None = None,
         home_speed: float = 0.3,
         success: Callable[[], bool] | None = None,
-        recover: Callable[[Fault], bool] | None = None,
+        recover: bool = False,
         say: Callable[[str], None] = print,
     ) -> None:
         self._robot, self._gate, self._scheduler, self._history = robot, gate, scheduler, history
         self._operator, self._clock, self._settings = operator, clock, settings or RunSettings()
-        self._home, self._home_speed = home, home_speed
-        self._success, self._recover = success, recover
+        self._home, self._home_speed, self._at_home = home, home_speed, home is None
+        self._recover, self._say = recover, say
         self.journal = Journal(record, say)
-        self._dt, self._step = 1 / robot.features.command_hz, 1 / planner.spec.control_hz
+        self._dt = 1 / robot.features.command_hz
+        self._ending = Ending(self._settings.longest, 1 / planner.spec.control_hz, success, self.journal.tell)
         execute = self._settings.execute or planner.spec.horizon.execute
         self._asking = Asking(
             planner, observer, scheduler, execute, self._settings.max_observation_age, self.journal.tell
@@ -103,8 +80,7 @@ class Runner:
         self._setpoint: Target | None = None  # None: the driver has the arm, nothing is commanded
         self._resting = True
         self._anew = False  # the switch has to be seen released before it counts
-        self._began: float | None = None  # when the policy first moved the arm
-        self._checked = self._due = 0.0
+        self._due = 0.0
 
     # -- the run -----------------------------------------------------------------------------------
 
@@ -120,7 +96,7 @@ class Runner:
                 # what was missed is not made up for
                 self._due = self._due + self._dt if now < self._due + self._dt else now + self._dt
                 self._clock.sleep_until(self._due)
-        except _Ended as why:
+        except Ended as why:
             end = why
         finally:
             self._robot.stop()
@@ -133,31 +109,41 @@ class Runner:
 
     def _begin(self) -> None:
         self.machine.to(State.HOMING, "connected")
-        if self._home is not None:
-            self._go_home(self._home)
-        if self.machine.state is State.HOMING:
-            self.machine.to(State.READY, "at home" if self._home is not None else "no home is set")
+        while self.machine.state is State.HOMING:
+            self._at_home = self._home is None or self._go_home(self._home)
+            if self._at_home:
+                self.machine.to(State.READY, "no home is set" if self._home is None else "at home")
 
-    def _go_home(self, home: Array) -> None:
+    def _go_home(self, home: Array) -> bool:
+        """Whether it is there; a fault on the way was recovered otherwise."""
         while not self._hear(self._clock.now()).enabled:
+            if (ended := self._ending.by_operator()) is not None:
+                raise ended
             self._clock.sleep_until(self._clock.now() + self._dt)
         try:
-            wish = go_home(self._robot, home, self._home_speed, self._operator, self._clock, self._dt)
+            fault = go_home(
+                self._robot, self._gate, home, self._home_speed, self._operator, self._ending.press,
+                self._clock, self._dt,
+            )  # fmt: skip
         except DeviceError as error:
-            self._fault(Fault(FaultKind.CONNECTION_LOST, str(error)), self._clock.now())
-            return
-        if wish is not None:
-            kind = FaultKind.OPERATOR_STOP if wish.stop else FaultKind.OPERATOR_RELEASE
-            self._note(Fault(kind, "on the way home"), self._clock.now())
-            raise _Ended("operator" if wish.stop else "fault", f"{kind.label}: on the way home")
+            fault = self._why_refused(error)
+        if fault is None:
+            return True
+        now = self._clock.now()
+        if fault.kind in (FaultKind.OPERATOR_STOP, FaultKind.OPERATOR_RELEASE):
+            self._note(fault, now)
+            raise Ended("operator" if fault.kind is FaultKind.OPERATOR_STOP else "fault", str(fault))
+        self._fault(fault, now)
+        return False
 
     def _hear(self, now: float) -> OperatorState:
-        """The operator's word; a stop ends the run."""
+        """The operator's word, wherever the run is; a stop ends it."""
         wish = self._operator.read(now)
+        self._ending.press(wish.pressed, now)
         if wish.stop:
             self._robot.stop()
             self._note(Fault(FaultKind.OPERATOR_STOP, "emergency stop"), now)
-            raise _Ended("operator", "the operator pressed stop")
+            raise Ended("operator", "the operator pressed stop")
         if self._anew:
             self._anew = wish.enabled
             wish = replace(wish, enabled=False, twist=np.zeros(6))
@@ -166,8 +152,11 @@ class Runner:
     def _tick(self, now: float, late: float) -> None:
         wish = self._hear(now)
         state = self._measure(now)
-        if state is None:
-            return
+        if state is not None:
+            self._act(state, wish, now, late)
+        self._look_for_the_end(now)
+
+    def _act(self, state: RobotState, wish: OperatorState, now: float, late: float) -> None:
         fault = self.journal.broken or self._watch(state, wish, now, late)
         here = self._setpoint
         target: Target | None = None
@@ -187,7 +176,6 @@ class Runner:
                 self._fault(Fault(FaultKind.LATE_POLICY, "the plan has nothing for this time"), now)
         sent, acted = self._command(target, state, now)
         self.journal.tick(now, late, self._clock.now() - now, state, target, sent, acted)
-        self._look_for_the_end(wish, now)
 
     def _measure(self, now: float) -> RobotState | None:
         try:
@@ -221,8 +209,10 @@ class Runner:
 
     def _start(self, state: RobotState, wish: OperatorState, now: float) -> None:
         """From READY: gate and plan made anew, from where the arm stands."""
+        if wish.lost:
+            raise Ended("fault", f"the operator's device is lost: {wish.note}")
         if now - self.machine.since > self._settings.start and wish.enabled:
-            raise _Ended("fault", "no plan came in time")
+            raise Ended("fault", "no plan came in time")
         if not wish.enabled or self._scheduler.target(now + self._dt) is None:
             return
         if np.abs(state.velocities).max() > _AT_REST:
@@ -233,14 +223,14 @@ class Runner:
             self._fault(fault_of_gate("start", str(error)), now)
             return
         self._resting = False
-        self._began = now if self._began is None else self._began
+        self._ending.moves(now)
         self.machine.to(State.RUNNING, "a plan is there")
 
     def _hold(self, state: RobotState, wish: OperatorState, now: float) -> None:
         """From HOLDING: back to READY when the arm stands and the cause is gone."""
         held = now - self.machine.since
         if held > self._settings.hold:
-            raise _Ended("fault", f"held for {self._settings.hold} s ({self.machine.why})")
+            raise Ended("fault", f"held for {self._settings.hold} s ({self.machine.why})")
         stands = np.abs(state.velocities).max() <= _AT_REST
         if held > _SILENCE and stands and self._resting and wish.enabled and self._asking.look(now) is None:
             self._asking.restart()
@@ -274,26 +264,42 @@ class Runner:
 
     def _after_fault(self, fault: Fault) -> None:
         """Brake if the arm is fine, then end, or go on if the operator says so."""
+        self._ending.pause(self._clock.now())
         self._brake()
         self._robot.stop()
-        again = self._recover is not None and fault.kind is not FaultKind.RECORDING and self._recover(fault)
-        if not again:
-            raise _Ended("fault", str(fault))
+        if not self._recover or fault.kind is FaultKind.RECORDING:
+            raise Ended("fault", str(fault))
+        self._ask(fault)
         try:
             self._robot.recover()
             self._wait_until_ready()
         except DeviceError as error:
-            raise _Ended("fault", f"{fault}; not recovered: {error}") from error
+            raise Ended("fault", f"{fault}; not recovered: {error}") from error
         self._history.clear()
         self._asking.restart()
         self._setpoint, self._resting, self._anew = None, True, True
         self._due = self._clock.now()  # the operator took his time
-        self.machine.to(State.READY, "the operator recovered it")
+        # an arm that is not at home yet goes there first
+        self.machine.to(State.READY if self._at_home else State.HOMING, "the operator recovered it")
+
+    def _ask(self, fault: Fault) -> None:
+        """Wait for the operator's word, while the arm stands; anything but RECOVER ends the run."""
+        self._ending.take(Button.RECOVER)  # it was no answer
+        self._say(f"stopped: {fault}\nCheck the arm. Recover and go on? (recover: y on a keyboard; end: q)")
+        while True:
+            wish = self._hear(self._clock.now())
+            if self._ending.take(Button.RECOVER):
+                return
+            ended = self._ending.by_operator()
+            if wish.lost or ended is not None:
+                raise Ended("fault", str(fault), None if ended is None else ended.success)
+            self._clock.sleep_until(self._clock.now() + self._dt)
 
     def _wait_until_ready(self) -> None:
         """What the arm says of itself is older than its recovery at first."""
         until = self._clock.now() + self._settings.rest
         while True:
+            self._hear(self._clock.now())
             state = self._robot.observe()
             if state.mode is RobotMode.READY and self._clock.now() - state.stamp <= self._settings.max_state_age:
                 return
@@ -306,6 +312,7 @@ class Runner:
         until = self._clock.now() + self._settings.rest
         while self._setpoint is not None and not self._resting and self._clock.now() < until:
             now = self._clock.now()
+            self._hear(now)
             try:
                 state = self._robot.observe()
             except DeviceError as error:
@@ -326,19 +333,20 @@ class Runner:
         self._setpoint, self._resting = decision.setpoint, decision.at_rest
         found: Fault | None = None
         if decision.fault is not None and self.machine.state in (State.RUNNING, State.HOLDING):
-            self._note(found := fault_of_gate(decision.fault.name, decision.fault.detail), now)
-            self.machine.to(State.FAULT, str(found))
+            found = fault_of_gate(decision.fault.name, decision.fault.detail)
         elif decision.held and self.machine.state is State.RUNNING:
-            self._note(held := Fault(FaultKind.REFUSED, ", ".join(decision.limits)), now)
-            self.machine.to(State.HOLDING, str(held))
+            self._fault(Fault(FaultKind.REFUSED, ", ".join(decision.limits)), now)
         try:
             sent = self._robot.command(decision.setpoint, now + self._dt)
         except DeviceError as error:
             self._setpoint = None
-            self._fault(self._why_refused(error), now)
+            refused = self._why_refused(error)
+            if found is not None:
+                self._note(found, now)  # the arm's own reason decides what follows
+            self._fault(refused, now)
             return None, decision.limits
         if found is not None:
-            self._after_fault(found)
+            self._fault(found, now)
         return sent.target, decision.limits
 
     def _why_refused(self, error: DeviceError) -> Fault:
@@ -346,6 +354,7 @@ class Runner:
         self._robot.stop()
         until = self._clock.now() + self._settings.max_state_age
         while self._clock.now() < until:
+            self._hear(self._clock.now())
             try:
                 fault = fault_of_mode(self._robot.observe().mode)
             except DeviceError:
@@ -355,27 +364,14 @@ class Runner:
             self._clock.sleep_until(self._clock.now() + self._dt)
         return Fault(FaultKind.CONNECTION_LOST, str(error))
 
-    def _look_for_the_end(self, wish: OperatorState, now: float) -> None:
-        for pressed in sorted(button.value for button in wish.pressed):
-            self.journal.tell("marker", now, {"text": f"the operator pressed {pressed}"})
-        if Button.END in wish.pressed:
-            self._finish("operator", "the operator wants no more", None)
-        for button, success in ((Button.SUCCESS, True), (Button.FAILURE, False)):
-            if button in wish.pressed:
-                self._finish("label", f"the operator pressed {button.value}", success)
-        if self._began is not None and now - self._began >= self._settings.longest:
-            solved = None if self._success is None else self._success()
-            self._finish("time", f"{self._settings.longest} s are over", solved)
-        if self._success is not None and now >= self._checked + self._step - 1e-6:
-            self._checked = now
-            if self._success():
-                self._finish("success", "success", True)
-
-    def _finish(self, by: By, reason: str, success: bool | None) -> None:
+    def _look_for_the_end(self, now: float) -> None:
+        ended = self._ending.look(now)
+        if ended is None:
+            return
         if self.machine.state is State.RUNNING:
-            self.machine.to(State.HOLDING, reason)
+            self.machine.to(State.HOLDING, ended.reason)
         self._brake()
-        raise _Ended(by, reason, success)
+        raise ended
 
     # -- what is told ------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class Button(enum.Enum):
     """The episode is over and went wrong; it is kept."""
     DISCARD = "discard"
     """Forget the episode."""
+    RECOVER = "recover"
+    """After a fault: the arm was looked at, it may be recovered and go on."""
     END = "end"
     """No more episodes."""
 

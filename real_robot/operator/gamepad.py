@@ -12,10 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from real_robot.operator.contract import OperatorError, OperatorInput, OperatorState
-from real_robot.operator.held import Controls, check_action
+from real_robot.operator.device_file import DeviceFile
 from real_robot.operator.keys import axis_of
-from real_robot.operator.stream import Stream, StreamLostError
 
 __all__ = ["AXES", "BUTTONS", "Gamepad"]
 
@@ -29,11 +27,11 @@ BUTTONS: Mapping[int, str] = {4: "deadman", 1: "stop", 0: "gripper", 3: "success
 """LB, B, A, Y, X, back, start of an Xbox pad."""
 
 
-class Gamepad(OperatorInput):
+class Gamepad(DeviceFile):
     """path: /dev/input/js0. axes {number: "+x"}, buttons {number: action}; see AXES and BUTTONS.
 
-    A pad speaks only when something changes, and the receiver of a wireless one stays plugged in when its battery
-    is empty. So a switch held for `timeout` without any other movement counts as released.
+    A pad on a cable that is unplugged counts as released at once, however long the switch was held still. The receiver
+    of a wireless one may stay plugged in when its battery is empty: give it a `silence`, or take a cable.
     """
 
     def __init__(
@@ -42,50 +40,27 @@ class Gamepad(OperatorInput):
         axes: Mapping[int, str] = AXES,
         buttons: Mapping[int, str] = BUTTONS,
         timeout: float = 1.0,
+        silence: float | None = None,
     ) -> None:
+        advice = "plug the pad in, or give another path; reading needs membership in the group input"
+        super().__init__("gamepad", buttons, timeout, silence, 64 * _EVENT.size, advice)
         self.path = Path(path)
         self._axes = {int(number): axis_of(f"gamepad.axes.{number}", name) for number, name in axes.items()}
-        self._buttons = {
-            int(number): check_action(f"gamepad.buttons.{number}", action) for number, action in buttons.items()
-        }
-        if "deadman" not in self._buttons.values():
-            raise OperatorError("gamepad.buttons: no button is the deadman; without one the arm never moves")
-        self._controls = Controls("gamepad", timeout)
         self._values = np.zeros(256)
         self._rest = b""
-        self._stream: Stream | None = None
 
-    def connect(self) -> None:
-        self.disconnect()
+    def find(self) -> Path:
+        return self.path
+
+    def forget(self) -> None:
         self._values[:], self._rest = 0, b""
-        advice = "plug the pad in, or give another path; reading needs membership in the group input"
-        self._stream = Stream(self.path, advice)
-        self._controls.ready()
 
-    def disconnect(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-            self._controls.lose("disconnected")
-
-    def read(self, now: float) -> OperatorState:
-        self._controls.begin(now)
-        try:
-            while self._stream is not None and (data := self._stream.read(64 * _EVENT.size)):
-                self._take(self._rest + data, now)
-        except StreamLostError as error:
-            self.disconnect()
-            self._controls.lose(str(error))
-        return self._controls.state(now)
-
-    def clear_stop(self) -> None:
-        self._controls.clear_stop()
-
-    def _take(self, data: bytes, now: float) -> None:
+    def take(self, data: bytes, now: float) -> None:
+        data = self._rest + data
         whole = len(data) - len(data) % _EVENT.size
         self._rest = data[whole:]
         for _, value, kind, number in _EVENT.iter_unpack(data[:whole]):
-            self._controls.event(now)
+            self.controls.event(now)
             if kind & ~_INITIAL == _AXIS:
                 self._values[number] = value / _FULL
             elif kind & ~_INITIAL == _BUTTON:
@@ -93,10 +68,10 @@ class Gamepad(OperatorInput):
         twist = np.zeros(6)
         for number, (index, sign) in self._axes.items():
             twist[index] += sign * self._values[number]
-        self._controls.push(twist)
+        self.controls.push(twist)
 
     def _button(self, number: int, down: bool, initial: bool) -> None:
-        action = self._buttons.get(number)
+        action = self.buttons.get(number)
         # held at the time of opening is no press: somebody may have sat on the pad
         if action is not None and not (initial and down and action != "stop"):
-            self._controls.button(action, down)
+            self.controls.button(action, down)

@@ -24,12 +24,18 @@ def check_action(where: str, action: str) -> str:
 
 
 class Controls:
-    """State of one device. In each read: `begin`, then what the device said, then `state`."""
+    """State of one device. In each read: `begin`, then what the device said, then `state`.
 
-    def __init__(self, name: str, timeout: float) -> None:
-        if not 0 < timeout < 10:
-            raise OperatorError(f"{name}: expected a timeout in (0, 10) seconds, got {timeout}")
-        self.name, self.timeout = name, timeout
+    timeout: when it was not read for that long, what it says may be old and moves nothing. silence: seconds without a
+    word from the device after which nothing counts as held, for those that repeat what is held; None for those that
+    speak of changes alone: of them the kernel tells at each read whether they are there.
+    """
+
+    def __init__(self, name: str, timeout: float, silence: float | None) -> None:
+        for key, value in (("timeout", timeout), ("silence", silence)):
+            if value is not None and not 0 < value < 10:
+                raise OperatorError(f"{name}: expected a {key} in (0, 10) seconds, got {value}")
+        self.name, self.timeout, self.silence = name, timeout, silence
         self._stop = self._held = self._late = False
         self._lost = True
         self._twist: Array = np.zeros(6)
@@ -42,6 +48,11 @@ class Controls:
         self._late = not now - self._last_read <= self.timeout
         self._last_read = now
         self._pressed = set()
+
+    @property
+    def held(self) -> bool:
+        """Whether the switch counted as held when it was last looked at."""
+        return self._held
 
     def event(self, now: float) -> None:
         """The device has said something."""
@@ -84,8 +95,8 @@ class Controls:
         """End of a read."""
         if self._held and self._late:
             self.let_go(f"was not asked for more than {self.timeout:g} s; press the dead-man switch anew")
-        if self._held and not now - self._last_event <= self.timeout:
-            self.let_go(f"silent for more than {self.timeout:g} s; press the dead-man switch anew")
+        if self._held and self.silence is not None and not now - self._last_event <= self.silence:
+            self.let_go(f"silent for more than {self.silence:g} s; press the dead-man switch anew")
         enabled = self._held and not self._stop and not self._lost
         note = "" if enabled else f"{self.name}: {'stop is latched' if self._stop else self._why}"
         twist = self._twist if enabled else np.zeros(6)

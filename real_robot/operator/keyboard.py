@@ -33,7 +33,7 @@ class Keyboard(OperatorInput):
         self._bindings = Bindings(KEYS if keys is None else keys)
         if "deadman" not in self._bindings.actions.values():
             raise OperatorError("keyboard.keys: no key is the deadman; without one the arm never moves")
-        self._controls = Controls("keyboard", timeout)
+        self._controls = Controls("keyboard", timeout, timeout)
         self._events: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
         self._down: set[str] = set()
         self._make = listener or _pynput

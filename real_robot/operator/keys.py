@@ -19,7 +19,7 @@ KEYS: Mapping[str, str] = {
     **{"w": "+x", "s": "-x", "a": "+y", "d": "-y", "r": "+z", "f": "-z"},
     **{"u": "+rx", "o": "-rx", "i": "+ry", "k": "-ry", "j": "+rz", "l": "-rz"},
     **{"space": "deadman", "esc": "stop", "g": "gripper"},
-    **{"enter": "success", "n": "failure", "backspace": "discard", "q": "end"},
+    **{"enter": "success", "n": "failure", "backspace": "discard", "y": "recover", "q": "end"},
 }
 """Keys of a keyboard: their names and what they do."""
 

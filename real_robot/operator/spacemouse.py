@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from real_robot.operator.contract import OperatorError, OperatorInput, OperatorState
-from real_robot.operator.held import Controls, check_action
-from real_robot.operator.stream import Stream, StreamLostError
+from real_robot.operator.contract import OperatorError
+from real_robot.operator.device_file import DeviceFile
 
 __all__ = ["BUTTONS", "SpaceMouse", "find_spacemouse"]
 
@@ -44,65 +43,47 @@ def find_spacemouse(sysfs: Path = Path("/sys/class/hidraw")) -> Path:
     raise OperatorError(f"spacemouse: none found under {sysfs}; {_ADVICE}")
 
 
-class SpaceMouse(OperatorInput):
+class SpaceMouse(DeviceFile):
     """path: /dev/hidrawN, None: the first SpaceMouse. buttons {number: action}.
 
-    It reports all the time while its cap is pushed and is silent at rest: a switch held for `timeout` with the cap at
-    rest counts as released. It has few buttons: put it in a Composite with a keyboard for stop and labels.
+    It reports all the time while its cap is pushed and is silent at rest; one that is unplugged counts as released at
+    once. For a wireless one see `DeviceFile.silence`. It has few buttons: put it in a Composite with a keyboard for
+    stop and labels.
     """
 
     def __init__(
-        self, path: str | Path | None = None, buttons: Mapping[int, str] = BUTTONS, timeout: float = 0.5
+        self,
+        path: str | Path | None = None,
+        buttons: Mapping[int, str] = BUTTONS,
+        timeout: float = 0.5,
+        silence: float | None = None,
     ) -> None:
+        super().__init__("spacemouse", buttons, timeout, silence, 64, _ADVICE)  # one report a read
         self._path = None if path is None else Path(path)
-        self._buttons = {int(n): check_action(f"spacemouse.buttons.{n}", action) for n, action in buttons.items()}
-        if "deadman" not in self._buttons.values():
-            raise OperatorError("spacemouse.buttons: no button is the deadman; without one the arm never moves")
-        self._controls = Controls("spacemouse", timeout)
         self._axes = np.zeros(6)
         self._bits = 0
-        self._stream: Stream | None = None
 
-    def connect(self) -> None:
-        self.disconnect()
+    def find(self) -> Path:
+        return self._path or find_spacemouse()
+
+    def forget(self) -> None:
         self._axes[:], self._bits = 0, 0
-        self._stream = Stream(self._path or find_spacemouse(), _ADVICE)
-        self._controls.ready()
 
-    def disconnect(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-            self._controls.lose("disconnected")
-
-    def read(self, now: float) -> OperatorState:
-        self._controls.begin(now)
-        try:
-            while self._stream is not None and (report := self._stream.read(64)):  # one report a read
-                self._take(report, now)
-        except StreamLostError as error:
-            self.disconnect()
-            self._controls.lose(str(error))
-        return self._controls.state(now)
-
-    def clear_stop(self) -> None:
-        self._controls.clear_stop()
-
-    def _take(self, report: bytes, now: float) -> None:
-        kind, body = report[0], report[1:]
+    def take(self, data: bytes, now: float) -> None:
+        kind, body = data[0], data[1:]
         if kind == 1 and len(body) >= 12:
             self._axes[:] = struct.unpack_from("<6h", body)
         elif kind in (1, 2) and len(body) >= 6:
             self._axes[3 * kind - 3 : 3 * kind] = struct.unpack_from("<3h", body)
         elif kind == 3 and body:
             bits = int.from_bytes(body[:4], "little")
-            for number, action in self._buttons.items():
+            for number, action in self.buttons.items():
                 if (bits ^ self._bits) >> number & 1:
-                    self._controls.button(action, bool(bits >> number & 1))
+                    self.controls.button(action, bool(bits >> number & 1))
             self._bits = bits
         else:  # battery, settings
             return
-        self._controls.event(now)
+        self.controls.event(now)
         x, y, z, rx, ry, rz = self._axes / _FULL
         # (right, towards the operator, down) to (forward, left, up) is a rotation, so both triples go the same way
-        self._controls.push([-y, -x, -z, -ry, -rx, -rz])
+        self.controls.push([-y, -x, -z, -ry, -rx, -rz])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -44,8 +45,12 @@ class TerminalKeyboard(OperatorInput):
     A terminal tells what was pressed, never what was released; but a key that is held repeats. So a key for an axis is
     its own dead-man switch: it moves the arm for `timeout` seconds and again with each repeat. Terminals repeat the
     last key alone: one axis at a time. Between the first and the second press of a held key lies the keyboard's delay
-    (about half a second), in which the arm rests if `timeout` is shorter. Over a slow connection repeats arrive late:
-    the arm stops as much later.
+    (about half a second), in which the arm rests if `timeout` is shorter.
+
+    The key of the dead-man switch alone (space) counts as held only from when it repeats, that is from the second of
+    two presses within `timeout` on: the keyboard's delay is no release then, a tap moves nothing, and a release is
+    noticed after `timeout`, from the beginning on. Over a slow connection repeats arrive late: with gaps above
+    `timeout` they count as released.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class TerminalKeyboard(OperatorInput):
     ) -> None:
         self._given = descriptor
         self._bindings = Bindings(KEYS if keys is None else keys)
-        self._controls = Controls("terminal", timeout)
+        self._controls = Controls("terminal", timeout, timeout)
+        self._timeout = timeout
+        self._tapped = -math.inf  # the last press of the dead-man key
         self._descriptor: int | None = None
         self._before: list[Any] = []
 
@@ -87,14 +94,22 @@ class TerminalKeyboard(OperatorInput):
         for key in key_names(text):
             action = self._bindings.actions.get(key)
             if key in self._bindings.axes or action == "deadman":
-                self._controls.event(now)
-                self._controls.push(self._bindings.twist([key]))
-                self._controls.button("deadman", True)
+                self._hold(key, now)
                 continue
             self._controls.let_go("another key was pressed")  # the terminal repeats that one from now on
             if action is not None:
                 self._controls.button(action, True)
         return self._controls.state(now)
+
+    def _hold(self, key: str, now: float) -> None:
+        """A press of a key that is a switch."""
+        self._controls.event(now)
+        self._controls.push(self._bindings.twist([key]))
+        before, self._tapped = self._tapped, now if key not in self._bindings.axes else -math.inf
+        if key in self._bindings.axes or self._controls.held or now - before <= self._timeout:
+            self._controls.button("deadman", True)
+        else:
+            self._controls.let_go("keep the dead-man key down until it repeats")
 
     def clear_stop(self) -> None:
         self._controls.clear_stop()

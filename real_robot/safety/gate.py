@@ -18,6 +18,7 @@ from real_robot.poses import Pose
 from real_robot.safety.admission import SafetyFault, Wanted, admit_state, admit_target
 from real_robot.safety.limits import LimitsError, SafetyLimits
 from real_robot.safety.motion import Motion, Mover, Way
+from real_robot.safety.passage import Passage, PassageError
 from real_robot.safety.reach import Ahead, JointLimits, Reach
 from real_robot.safety.regions import Regions
 from real_robot.types import Array, RobotState, Target
@@ -84,10 +85,29 @@ class SafetyGate:
         """Joints (n,) rad of the setpoint, in the branch in which the arm is."""
         return self._reach.joints.copy()
 
+    def passage(self, goal: Array, state: RobotState, now: float) -> Passage:
+        """The way of an arm at rest, measured as `state`, on a straight line in joint space to `goal` (n,) rad.
+
+        GateError when the arm stands outside a limit, or the line, its end included, breaks one anywhere.
+        """
+        reason = self._refusal(state, now)
+        if reason is not None:
+            raise GateError(f"the gate lets nothing go home from here: {reason}")
+        if goal.shape != (self.arm.dof,) or not np.isfinite(goal).all():
+            raise GateError(f"home: expected {self.arm.dof} joints in finite radians, got {goal.tolist()}")
+        start = np.array(state.joints, np.float64)
+        try:
+            return Passage(start, goal, self.arm, self.limits, self._regions, self._reach.limits)
+        except PassageError as error:
+            raise GateError(
+                f"the straight line of the joints to home breaks {error}; choose another home, or move the arm by hand "
+                "(free drive, the pendant) to where the way is clear"
+            ) from error
+
     def reset(self, state: RobotState, now: float) -> Decision:
         """Start from the measured state at time `now`, with the arm at rest. GateError when it is outside a limit."""
         self._setpoint = None
-        reason = self._refusal(state, now)
+        reason = self._refusal(state, now) or self._reach.reset(state.pose, np.array(state.joints, np.float64))
         if reason is not None:
             raise GateError(f"the gate does not start here: {reason}")
         self._motion = Motion.at_rest(np.array(state.pose.position), np.array(state.pose.rotation))
@@ -154,9 +174,9 @@ class SafetyGate:
         broken = self._regions.point(state.pose.position, state.pose.rotation)
         if broken is not None:
             return f"{broken}: the tool is outside at {state.pose.position.round(4)}, rotation vector " + (
-                f"{state.pose.rotvec.round(3)}; move the arm inside, or correct safety.{broken}"
+                f"{state.pose.rotvec.round(3)}; move the arm inside by hand, or correct safety.{broken}"
             )
-        return self._reach.reset(state.pose, np.array(state.joints, np.float64))
+        return None
 
     def _watch(self, state: RobotState, now: float) -> SafetyFault | None:
         if not isinstance(now, int | float) or not math.isfinite(now) or now < self._now:

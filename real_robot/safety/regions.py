@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -60,6 +61,22 @@ class Regions:
             if not (cosine[1:] >= least).all():
                 return "cone"
         return None
+
+    def chain(self, positions: Array, rotations: Array, around: float, swing: float) -> tuple[str, int] | None:
+        """The name of a limit that a path breaks, and the index of the first sample there, or None.
+
+        positions (k, 3), rotations (k, 3, 3): samples of it, between which position and the tool's axis (length 1)
+        leave the straight line by at most `around` metres and `swing`; at the samples themselves they do not.
+        """
+        inside = (self._box.low + around <= positions) & (positions <= self._box.high - around)
+        broken = [("box", int(i)) for i in np.flatnonzero(~inside.all(-1))[:1]]
+        if self._touches(positions[:-1], positions[1:], around):
+            pairs = enumerate(itertools.pairwise(positions))
+            broken.append(("keep_out", next(i for i, (a, b) in pairs if self._touches(a[None], b[None], around))))
+        if self._cone is not None:
+            outside = ~(self._cosine(rotations) >= math.cos(self._cone.half_angle) + swing)
+            broken += [("cone", int(i)) for i in np.flatnonzero(outside)[:1]]
+        return min(broken, key=lambda one: one[1], default=None)
 
     def _cosine(self, rotations: Array) -> Array:
         assert self._cone is not None

@@ -15,13 +15,13 @@ from equidiff.fields.presets import absolute_action
 from equidiff.spec import Horizon, Space, Spec
 from real_robot.build import plain
 from real_robot.clock import ManualClock
-from real_robot.loop.faults import Fault
 from real_robot.loop.history import StateHistory
 from real_robot.loop.observer import Observer
 from real_robot.loop.runner import Runner, RunResult
 from real_robot.loop.schedule import ChunkScheduler, ScheduleSettings
 from real_robot.loop.sensors import RobotSensor
 from real_robot.loop.settings import RunSettings
+from real_robot.operator.contract import OperatorInput
 from real_robot.operator.scripted import Moment, ScriptedOperator
 from real_robot.planner import Planner, PlannerError
 from real_robot.poses import Pose
@@ -104,6 +104,7 @@ class Ran:
     positions: np.ndarray
     transitions: list[tuple[float, str, str]]
     records: list[tuple[str, float, dict[str, Any]]]
+    said: list[str]
 
     @property
     def faults(self) -> list[str]:
@@ -173,11 +174,11 @@ class Bench:
         self,
         inject: Callable[[Run], None] | None = None,
         at: float = 1.0,
-        operator: list[Moment] | None = None,
+        operator: OperatorInput | list[Moment] | None = None,
         settings: RunSettings | None = None,
         schedule: ScheduleSettings | None = None,
         delay: float = 0.05,
-        recover: Callable[[Fault], bool] | None = None,
+        recover: bool = False,
         success: Callable[[], bool] | None = None,
         gate: dict[str, Any] | None = None,
         home: np.ndarray | None = None,
@@ -188,13 +189,15 @@ class Bench:
         robot = SimRobot(self.world, **robot_settings)
         sensor = tracker(self.world)
         history, base = StateHistory(), World.of(robot.features)
-        hands = ScriptedOperator(operator or [Moment(0.0)])
-        hands.connect()
+        hands = operator if isinstance(operator, OperatorInput) else ScriptedOperator(operator or [Moment(0.0)])
+        if isinstance(hands, ScriptedOperator):
+            hands.connect()
         memory = Memory(self.clock)
         planner = LinePlanner(self.clock, delay)
         start = self.clock.now()
         trace: list[tuple[float, np.ndarray]] = []
         done: list[bool] = []
+        said: list[str] = []
         with robot:
             run = Run(self, robot, sensor, planner, memory, start)
 
@@ -219,7 +222,7 @@ class Bench:
                 home=home,
                 success=success,
                 recover=recover,
-                say=lambda text: None,
+                say=said.append,
             )
             result = runner.run()
             self.clock.sleep_until(self.clock.now() + 1.0)  # whether it really rests
@@ -228,7 +231,7 @@ class Bench:
         self.world.restarts.remove(sensor._restart)
         changes = [(t - start, f["source"], f["target"]) for kind, t, f in memory.rows if kind == "transition"]
         times, places = zip(*trace, strict=True)
-        return Ran(result, np.array(times), np.array(places), changes, memory.rows)
+        return Ran(result, np.array(times), np.array(places), changes, memory.rows, said)
 
 
 @dataclass

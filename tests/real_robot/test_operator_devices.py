@@ -118,7 +118,26 @@ def test_an_unplugged_pad_is_released(pad: Gamepad, fifo: Fifo) -> None:
     released(pad.read(0.12), "closed")
 
 
-def test_a_silent_pad_is_released_until_pressed_anew(pad: Gamepad, fifo: Fifo) -> None:
+@pytest.fixture
+def wireless(fifo: Fifo) -> Iterator[Gamepad]:
+    """Its receiver stays plugged in when its battery is empty."""
+    with Gamepad(fifo.path, timeout=1.0, silence=1.0) as pad:
+        pad.read(0.0)
+        yield pad
+
+
+def test_a_switch_that_is_held_still_stays_held_until_it_is_released_or_unplugged(pad: Gamepad, fifo: Fifo) -> None:
+    for end, why in ((lambda: fifo.write(event(BUTTON, 4, 0)), "released"), (fifo.unplug, "closed")):
+        fifo.write(event(BUTTON, 4, 1))
+        for i in range(6000):  # a minute in which the pad says nothing
+            assert pad.read(0.01 * i).enabled
+        end()
+        released(pad.read(60.0), why)
+        pad.read(0.0)
+
+
+def test_a_silent_wireless_pad_is_released_until_pressed_anew(wireless: Gamepad, fifo: Fifo) -> None:
+    pad = wireless
     fifo.write(event(BUTTON, 4, 1) + event(AXIS, 1, -32767))
     for now in (0.1, 0.6, 1.0):
         assert held(pad.read(now))[0] == 1
@@ -229,17 +248,27 @@ def test_buttons_of_the_mouse(mouse: SpaceMouse, fifo: Fifo) -> None:
     released(mouse.read(0.2), "released")
 
 
-def test_a_mouse_at_rest_is_released_in_time_and_an_unplugged_one_at_once(mouse: SpaceMouse, fifo: Fifo) -> None:
+def test_a_mouse_at_rest_stays_held_and_an_unplugged_one_is_released_at_once(mouse: SpaceMouse, fifo: Fifo) -> None:
     fifo.write(report(1, 0, -350, 0))
     assert held(mouse.read(0.4))[0] == 1
-    assert mouse.read(0.7).enabled
-    released(mouse.read(0.91), "silent")
-    fifo.write(NONE)
-    mouse.read(0.92)
-    fifo.write(LEFT)
-    assert held(mouse.read(0.93))[0] == 1
+    fifo.write(report(1, 0, 0, 0))
+    for i in range(40, 6000):
+        assert not held(mouse.read(0.01 * i))[0]
     fifo.unplug()
-    assert mouse.read(0.94).lost
+    assert mouse.read(60.0).lost
+
+
+def test_a_silent_wireless_mouse_is_released_in_time(fifo: Fifo) -> None:
+    with SpaceMouse(fifo.path, timeout=0.5, silence=0.5) as mouse:
+        mouse.read(0.4)
+        fifo.write(LEFT)
+        assert mouse.read(0.4).enabled
+        assert mouse.read(0.7).enabled
+        released(mouse.read(0.91), "silent")
+        fifo.write(NONE)
+        mouse.read(0.92)
+        fifo.write(LEFT)
+        assert mouse.read(0.93).enabled
 
 
 def test_the_mouse_is_found_among_others(tmp_path: Path) -> None:
@@ -303,6 +332,20 @@ def test_a_held_key_is_its_own_switch(keys: TerminalKeyboard, terminal: Terminal
     assert held(read(keys, 0.5)) == [0, 0, 0, 0, 0, 1]
     terminal.type(b" ")
     assert held(read(keys, 0.55)) == [0] * 6
+
+
+def test_the_dead_man_key_counts_from_its_first_repeat_on(keys: TerminalKeyboard, terminal: Terminal) -> None:
+    """A tap moves nothing, and the keyboard's delay before the first repeat is no release."""
+    terminal.type(b" ")
+    released(read(keys, 0.1), "keep the dead-man key down until it repeats")
+    assert not read(keys, 0.2).enabled
+    for now in (0.6, 0.69, 0.78, 0.87):  # a slow console repeats each 92 ms
+        terminal.type(b" ")
+        assert read(keys, now).enabled == (now > 0.6)
+        assert read(keys, now + 0.05).enabled == (now > 0.6)
+    released(read(keys, 1.03), "silent for more than 0.15 s")
+    terminal.type(b" ")  # a tap soon after the release
+    released(read(keys, 1.1), "keep the dead-man key down")
 
 
 def test_keys_are_not_echoed_and_the_terminal_is_restored(terminal: Terminal) -> None:
