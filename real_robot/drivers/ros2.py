@@ -3,7 +3,7 @@
 Each target becomes the joints that reach it (inverse kinematics from where the arm was last sent), published as a
 trajectory of one point for the time it is due. A joint_trajectory_controller runs a trajectory to its end and holds
 there, so that an arm whose commands stop coming comes to rest by itself; this driver also says so, after
-`command_timeout`. What ROS does not tell: protective stops and the like are seen only as joints that do not move.
+`command_timeout`. Homing is such a stream, too, never further ahead than that. What ROS does not tell: protective stops and the like are seen only as joints that do not move.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.drivers.ros2_settings import Ros2Settings
+from real_robot.hold import Hold
 from real_robot.kinematics import Arm, KinematicsError, load_arm
 from real_robot.poses import Pose
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target, finite
@@ -26,6 +27,8 @@ __all__ = ["Ros2Robot", "Ros2Settings"]
 
 _AT_REST = 0.02
 """rad/s"""
+_ARRIVES_WITHIN = 3.0
+"""Seconds after the end of the way home until which the arm must be there."""
 
 
 class Ros2Robot(Robot):
@@ -45,8 +48,7 @@ class Ros2Robot(Robot):
         self._state: RobotState | None = None
         self._last: tuple[Pose, Array, float] | None = None
         """Pose and joints sent last, and when."""
-        self._asked = 0.0
-        self._stopped = False
+        self._hold = Hold(s.command_timeout)
         self._quit = threading.Event()
 
     @property
@@ -111,7 +113,8 @@ class Ros2Robot(Robot):
                     f"{what} within {s.lost_after} s; is the controller active, is ROS_DOMAIN_ID its own?"
                 )
             time.sleep(0.01)
-        self._stopped, self._last = False, None
+        self._last = None
+        self._hold.end()
 
     def _run(self, executor: Any, quit_: threading.Event) -> None:
         while not quit_.is_set():
@@ -174,14 +177,8 @@ class Ros2Robot(Robot):
         if now - state.stamp > self.settings.max_state_age:
             self._halt()
             raise self._error(f"the newest measurement is {now - state.stamp:.3f} s old")
-        if self._stopped:
-            # a stop ends with a silence, so that nobody who goes on commanding overrules it
-            asked, self._asked = self._asked, now
-            if now - asked <= self.settings.command_timeout or np.abs(state.velocities).max() > _AT_REST:
-                raise self._error(
-                    f"stopped; it takes commands again after {self.settings.command_timeout} s of silence"
-                )
-            self._stopped = False
+        if self._hold.refuses(now, at_rest=bool(np.abs(state.velocities).max() <= _AT_REST)):
+            raise self._error(self._hold.why)
         return state
 
     def command(self, target: Target, at: float) -> Sent:
@@ -245,13 +242,14 @@ class Ros2Robot(Robot):
         state = self._state
         if moving is None or state is None or self._ros is None:
             return
-        # where it gets to while it slows down evenly
-        ahead = state.joints + state.velocities * self.settings.stop_time / 2
+        # where it is by now, and gets to while it slows down evenly; not back to where it was measured
+        seconds = time.monotonic() - state.stamp + self.settings.stop_time / 2
+        ahead = state.joints + state.velocities * seconds
         self._publish(np.clip(ahead, self._arm.joint_low, self._arm.joint_high), self.settings.stop_time)
 
     def stop(self) -> None:
         with self._lock:
-            self._stopped, self._asked = True, time.monotonic()
+            self._hold.begin(time.monotonic())
             self._halt()
 
     def recover(self) -> None:
@@ -260,7 +258,8 @@ class Ros2Robot(Robot):
             state = self.observe()
             if state.mode is not RobotMode.READY or time.monotonic() - state.stamp > self.settings.max_state_age:
                 raise self._error("no fresh joint states; bring the arm's driver back first")
-            self._stopped, self._last = False, None
+            self._last = None
+            self._hold.end()
 
     def move_joints(self, joints: Array, speed: float) -> None:
         goal = finite("joints", joints, (len(self.settings.joints),))
@@ -269,24 +268,45 @@ class Ros2Robot(Robot):
                 f"joints {goal.round(3).tolist()} at {speed} rad/s: outside the limits of {self.settings.arm}"
             )
         with self._lock:
-            start = self._require()
-            seconds = float(np.abs(goal - start.joints).max()) / speed + 0.5
-            self._publish(goal, seconds)
-        end = time.monotonic() + seconds + 3.0
+            start = self._require().joints
+        arrived = False
+        try:
+            self._go(start, goal, speed)
+            arrived = True
+        finally:
+            if not arrived:  # Ctrl-C and what a signal raises included: it must not go on alone
+                self.stop()
+
+    def _go(self, start: Array, goal: Array, speed: float) -> None:
+        """Along a line of the joints, evenly faster and slower, in pieces that end `command_timeout` from now: so far the
+        arm goes on when this process dies. Returns at the goal."""
+        s = self.settings
+        period = min(1 / s.command_hz, s.command_timeout / 4)
+        duration = 1.5 * float(np.abs(goal - start).max()) / speed + 0.5  # 1.5: the greatest slope of `share`
+        passed, sent = 0.0, time.monotonic()
         while True:
-            state = self.observe()
-            if self._stopped:
-                with self._lock:
-                    self._publish(
-                        state.joints + state.velocities * self.settings.stop_time / 2, self.settings.stop_time
+            with self._lock:
+                now = time.monotonic()
+                if self._hold.on:
+                    raise self._error("stopped on its way")
+                if now - sent > s.command_timeout:
+                    raise self._error(
+                        f"nobody attended to homing for {s.command_timeout} s; is this computer too busy?"
                     )
-                raise self._error("stopped on its way")
-            if np.abs(state.joints - goal).max() < 0.02 and np.abs(state.velocities).max() < _AT_REST:
-                return
-            if time.monotonic() > end:
+                state = self._require()
+                passed, sent = passed + min(now - sent, 1.5 * period), now  # who is late does not hurry then
+                u = min(1.0, (passed + s.command_timeout) / duration)
+                share = u * u * (3 - 2 * u)
+                joints = start + share * (goal - start)
+                self._publish(joints, s.command_timeout)
+                self._last = self._arm.pose(joints), joints, now
                 off = float(np.abs(state.joints - goal).max())
+                if passed > duration and off < 0.02 and np.abs(state.velocities).max() < _AT_REST:
+                    self._last = None
+                    return
+            if passed > duration + _ARRIVES_WITHIN:
                 raise self._error(f"homing ended {off:.3f} rad away from its goal; is the controller active?")
-            time.sleep(0.01)
+            time.sleep(period)
 
 
 def _library() -> SimpleNamespace:

@@ -1,6 +1,7 @@
 """The ROS 2 driver and a trajectory controller that follows what it publishes: over a made-up bus in this process, and
 over ROS 2 where rclpy is installed."""
 
+import _thread
 import importlib.util
 import sys
 import threading
@@ -109,7 +110,11 @@ class Controller:
         self.joints, self.opening = HOME.copy(), 0.02
         self.line: tuple[np.ndarray, float, np.ndarray, float] | None = None
         self.received: list[np.ndarray] = []
-        self.silent, self.broken, self.quit = False, False, threading.Event()
+        self.ahead: list[float] = []
+        """Seconds in which each trajectory is to end: what the arm does with nobody there any more."""
+        self.way: list[tuple[float, np.ndarray]] = []
+        self.silent = self.broken = self.deaf = False
+        self.quit = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -118,8 +123,10 @@ class Controller:
         goal = np.array([point.positions[list(message.joint_names).index(name)] for name in JOINTS])
         seconds = point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec
         now = time.monotonic()
-        self.line = self.joints.copy(), now, goal, now + seconds
+        if not self.deaf:
+            self.line = self.joints.copy(), now, goal, now + seconds
         self.received.append(goal)
+        self.ahead.append(seconds)
 
     def grip(self, message: Any) -> None:
         self.opening = message.data[0]
@@ -134,6 +141,7 @@ class Controller:
                 share = min(1.0, (time.monotonic() - t0) / (t1 - t0))
                 self.joints = begin + share * (goal - begin)
                 speed = (goal - begin) / (t1 - t0) if share < 1 else speed
+                self.way.append((time.monotonic(), self.joints))
             if not self.silent:
                 message = self.ros.JointState()
                 message.name = [*(JOINTS[i] for i in order), "finger"]
@@ -268,17 +276,94 @@ def test_the_driver_keeps_the_contract(controller: Controller) -> None:
     assert report.passed, str(report)
 
 
-def test_homing(robot: Ros2Robot) -> None:
-    goal = HOME + 0.1
+def at_rest(controller: Controller) -> None:
+    """Somewhere on its way to HOME, and not there."""
+    until(lambda: controller.line is not None and time.monotonic() > controller.line[3])
+    held = controller.joints
+    time.sleep(0.3)
+    assert np.abs(controller.joints - held).max() < 1e-9
+    assert np.abs(controller.joints - HOME).max() > 0.1
+
+
+def test_homing_arrives_in_pieces_no_longer_than_the_command_timeout(controller: Controller, robot: Ros2Robot) -> None:
+    goal = HOME + 0.3
     robot.move_joints(goal, 0.5)
     assert np.abs(robot.observe().joints - goal).max() < 0.02
-    stopper = threading.Timer(0.3, robot.stop)
+    # if this computer dies, the arm goes no further than that
+    assert max(controller.ahead) <= 0.5 + 1e-6
+    at, joints = np.array([t for t, _ in controller.way]), np.array([q for _, q in controller.way])
+    # over tenths of a second, since both sides are late now and then
+    early = np.searchsorted(at, at + 0.2) - 1
+    speeds = np.abs(joints[early] - joints).max(axis=1) / np.maximum(at[early] - at, 0.1)
+    assert speeds.max() < 0.5 * 1.1
+    command(robot)  # and takes commands at once
+
+
+def test_stop_while_homing_is_sent_at_once(controller: Controller, robot: Ros2Robot) -> None:
+    robot.move_joints(HOME + 0.3, 1.0)
+    sent: list[int] = []
+
+    def stop() -> None:
+        robot.stop()
+        sent.append(len(controller.received))
+
+    stopper = threading.Timer(0.8, stop)
     stopper.start()
     with pytest.raises(RobotError, match="stopped on its way"):
-        robot.move_joints(HOME, 0.05)
+        robot.move_joints(HOME, 0.2)
     stopper.join()
-    until(lambda: np.abs(robot.observe().velocities).max() < 0.02)
-    assert np.abs(robot.observe().joints - HOME).max() > 0.02
+    with pytest.raises(RobotError, match="silence"):
+        robot.move_joints(HOME, 0.2)
+    at_rest(controller)
+    assert len(controller.received) - sent[0] <= 2, "the stop, and what was under way"
+
+
+def test_homing_that_is_interrupted_stops_the_arm(controller: Controller, robot: Ros2Robot) -> None:
+    """Ctrl-C, or a signal that the program turns into an exception."""
+    robot.move_joints(HOME + 0.3, 1.0)
+    threading.Timer(0.8, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        robot.move_joints(HOME, 0.2)
+    at_rest(controller)
+
+
+def test_homing_without_joint_states_stops_the_arm(controller: Controller, robot: Ros2Robot) -> None:
+    robot.move_joints(HOME + 0.3, 1.0)
+    threading.Timer(0.8, setattr, (controller, "broken", True)).start()
+    begin, before = time.monotonic(), len(controller.way)
+    with pytest.raises(RobotError, match=r"the newest measurement is 0\.\d+ s old"):
+        robot.move_joints(HOME, 0.1)
+    assert time.monotonic() - begin < 2.5
+    controller.broken = False
+    at_rest(controller)
+    assert np.diff([q[0] for _, q in controller.way[before:]]).max() < 1e-9, "back to where it was measured last"
+
+
+def test_homing_that_does_not_arrive_stops_the_arm(
+    controller: Controller, robot: Ros2Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ros2, "_ARRIVES_WITHIN", 0.3)
+    controller.deaf = True
+    with pytest.raises(RobotError, match=r"homing ended 0\.300 rad away from its goal; is the controller active"):
+        robot.move_joints(HOME + 0.3, 2.0)
+    until(lambda: np.abs(controller.received[-1] - HOME).max() < 1e-6)  # where it is
+
+
+def test_homing_that_nobody_attends_to_stops_and_does_not_catch_up(
+    controller: Controller, robot: Ros2Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a program that was frozen for a while: the way goes on where the clock went on, the arm must not."""
+    robot.move_joints(HOME + 0.3, 1.0)
+    slept: list[float] = []
+
+    def sleep(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        slept.append(seconds)
+        sleep(1.5 if len(slept) == 40 else seconds)
+
+    monkeypatch.setattr(ros2, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    with pytest.raises(RobotError, match=r"nobody attended to homing for 0\.5 s"):
+        robot.move_joints(HOME, 0.2)
+    at_rest(controller)
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
