@@ -209,8 +209,7 @@ class Runner:
 
     def _start(self, state: RobotState, wish: OperatorState, now: float) -> None:
         """From READY: gate and plan made anew, from where the arm stands."""
-        if wish.lost:
-            raise Ended("fault", f"the operator's device is lost: {wish.note}")
+        self._end_if_lost(wish)
         if now - self.machine.since > self._settings.start and wish.enabled:
             raise Ended("fault", "no plan came in time")
         if not wish.enabled or self._scheduler.target(now + self._dt) is None:
@@ -231,11 +230,18 @@ class Runner:
         held = now - self.machine.since
         if held > self._settings.hold:
             raise Ended("fault", f"held for {self._settings.hold} s ({self.machine.why})")
-        stands = np.abs(state.velocities).max() <= _AT_REST
-        if held > _SILENCE and stands and self._resting and wish.enabled and self._asking.look(now) is None:
+        stands = self._resting and np.abs(state.velocities).max() <= _AT_REST
+        if stands:
+            self._end_if_lost(wish)
+        if held > _SILENCE and stands and wish.enabled and self._asking.look(now) is None:
             self._asking.restart()
             self._setpoint = None
             self.machine.to(State.READY, "the cause is gone")
+
+    def _end_if_lost(self, wish: OperatorState) -> None:
+        """Nobody can hold or press anything any more; the arm rests."""
+        if wish.lost:
+            raise Ended("fault", f"the operator's device is lost: {wish.note}")
 
     def _fault(self, fault: Fault, now: float) -> None:
         """React to a fault, once: a second one while the first is dealt with counts only if it is worse."""

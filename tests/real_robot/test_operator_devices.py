@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import struct
 import sys
 import termios
@@ -15,30 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from operator_toys import AXIS, BUTTON, INITIAL, LEFT, NONE, Fifo, Terminal, event, report
 
 from real_robot.operator import Button, Gamepad, Keyboard, OperatorError, OperatorState, SpaceMouse, TerminalKeyboard
 from real_robot.operator.spacemouse import find_spacemouse
-
-BUTTON, AXIS, INITIAL = 1, 2, 0x80
-
-
-def event(kind: int, number: int, value: int, ms: int = 7) -> bytes:
-    return struct.pack("=IhBB", ms, value, kind, number)
-
-
-class Fifo:
-    """The device's end of a FIFO."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = path
-        self._keep = os.open(path, os.O_RDWR)
-
-    def write(self, data: bytes) -> None:
-        os.write(self._keep, data)
-
-    def unplug(self) -> None:
-        os.close(self._keep)
 
 
 @pytest.fixture
@@ -187,13 +165,6 @@ def test_a_pad_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
 # -- SpaceMouse ----------------------------------------------------------------------------------------
 
 
-def report(kind: int, *values: int) -> bytes:
-    return struct.pack(f"<B{len(values)}h", kind, *values)
-
-
-LEFT, RIGHT, NONE = b"\x03\x01\x00", b"\x03\x02\x00", b"\x03\x00\x00"
-
-
 @pytest.fixture
 def mouse(fifo: Fifo) -> Iterator[SpaceMouse]:
     with SpaceMouse(fifo.path, timeout=0.5) as mouse:
@@ -281,25 +252,6 @@ def test_the_mouse_is_found_among_others(tmp_path: Path) -> None:
 
 
 # -- terminal ------------------------------------------------------------------------------------------
-
-
-class Terminal:
-    """A pseudo-terminal: the person's end."""
-
-    def __init__(self) -> None:
-        self.person, self.program = pty.openpty()
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.person, keys)
-
-    def hang_up(self) -> None:
-        os.close(self.person)
-        self.person = -1
-
-    def close(self) -> None:
-        for descriptor in (self.person, self.program):
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 @pytest.fixture
