@@ -3,7 +3,7 @@
 Targets are followed by franky's Cartesian impedance in its 1 kHz loop. Between them the reference moves on a straight
 line in time, so that the arm is at each target when it is due. The base frame of the poses is Franka's own, which is
 robosuite's, too. After anything went wrong it takes no command until `recover`; after `stop`, or when no command came
-for `command_timeout`, it takes them again once it is at rest.
+for `command_timeout`, it takes them again once it is at rest. Homing is watched as following is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy as np
 
 from real_robot.contract import Robot, RobotError, RobotFeatures
 from real_robot.drivers.franka_gripper import FrankaHand
-from real_robot.drivers.franka_library import affine_of, errors, library, mode_of, pose_of
+from real_robot.drivers.franka_library import errors, library, mode_of, pose_of
+from real_robot.drivers.franka_motions import Line, braking, following, homing, reference
 from real_robot.drivers.franka_settings import FrankaSettings
+from real_robot.hold import Hold
 from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose
 from real_robot.types import Array, RobotMode, RobotState, Sent, Target, finite
@@ -28,8 +30,6 @@ __all__ = ["FrankaRobot"]
 _AT_REST = 0.02  # rad/s
 _PERIOD = 0.004  # seconds between two readings of the state, and between two references
 _SPAN = 0.04  # seconds over which velocities are means
-_BRAKE = np.array([50.0, 50, 50, 50, 30, 25, 15])
-"""Nms/rad of a stop: the damping of libfranka's example joint_impedance_control."""
 
 
 class FrankaRobot(Robot):
@@ -54,12 +54,13 @@ class FrankaRobot(Robot):
         self._to_tool = Pose([0, 0, 0], np.eye(3))
         """The tool in the frame that the controller calls end effector."""
         self._motion: Any = None
-        """The motion that follows targets; None while none is followed."""
-        self._line: tuple[Pose, float, Pose, float] | None = None
-        """The reference: from a pose at a time to a pose at a time."""
+        """The motion under way: that follows targets, or of homing; None at rest."""
+        self._homing = False
+        """Whether it is that of homing."""
+        self._line: Line | None = None
         self._commanded = 0.0
-        self._asked = 0.0
-        self._stopped = False
+        """When somebody last wanted the motion under way."""
+        self._hold = Hold(s.command_timeout)
         self._trouble: str | None = None
         self._quit = threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,7 +107,8 @@ class FrankaRobot(Robot):
         try:
             self._robot = franky.Robot(s.address, realtime_config=realtime)
             self._robot.set_collision_behavior(s.torque_threshold, s.force_threshold)
-            self._trouble, self._stopped, self._motion, self._device_time = None, False, None, -1.0
+            self._trouble, self._motion, self._device_time = None, None, -1.0
+            self._hold.end()
             self._recent.clear()
             self._read()
             if s.gripper is not None:
@@ -188,35 +190,26 @@ class FrankaRobot(Robot):
         if not self._robot.is_in_control:
             self._motion = None
             self._robot.poll_motion()  # raises what ended it
+            if self._homing:
+                return  # to its end
             raise franky.ControlException("the controller ended the motion")
         state = self._state
         if state is None or now - state.stamp > self.settings.max_state_age:
             self._trouble = "measurements stopped coming while it moved"
             self._halt(franky)
         elif now - self._commanded > self.settings.command_timeout:
+            if self._homing:
+                self._trouble = f"nobody attended to homing for {self.settings.command_timeout} s"
             self._halt(franky)  # nobody commands any more
-        else:
-            self._motion.set_reference(self._reference(franky, now))
-
-    def _reference(self, franky: Any, now: float) -> Any:
-        assert self._line is not None
-        begin, t0, end, t1 = self._line
-        share = min(1.0, (now - t0) / (t1 - t0))
-        pose = begin.towards(end, share) @ self._to_tool.inverse()
-        if share >= 1.0:
-            return franky.CartesianReference(target=affine_of(franky, pose))
-        away = (end @ self._to_tool.inverse()).position - (begin @ self._to_tool.inverse()).position
-        turn = begin.rotation @ Pose([0, 0, 0], begin.rotation.T @ end.rotation).rotvec
-        twist = franky.Twist(away / (t1 - t0), turn / (t1 - t0))
-        return franky.CartesianReference(target=affine_of(franky, pose), target_twist=twist)
+        elif self._line is not None:
+            self._motion.set_reference(reference(franky, self._line, now, self._to_tool))
 
     def _halt(self, franky: Any) -> None:
         """End what is under way, coming to rest. Called with the lock held."""
         moving, self._motion, self._line = self._motion, None, None
-        if moving is not None and self._robot.is_in_control:
-            # franky's own damping of 14 Nms/rad and ramp of 0.2 s let the arm run on twice as far
-            stop = franky.TorqueStopMotion(damping=_BRAKE, ramp_duration=0.02, max_duration=self.settings.stop_within)
-            self._robot.move(stop, asynchronous=True)
+        if moving is None or not self._robot.is_in_control:
+            return
+        self._robot.move(braking(franky, self._homing, self.settings.stop_within), asynchronous=True)
 
     # -- the contract
 
@@ -253,14 +246,8 @@ class FrankaRobot(Robot):
             raise self._error(f"the newest measurement is {now - state.stamp:.3f} s old")
         if self._motion is None and self._in_control():
             raise self._error("it is still stopping; it takes commands again at rest")
-        if self._stopped:
-            # a stop ends with a silence, so that nobody who goes on commanding overrules it
-            asked, self._asked = self._asked, now
-            if now - asked <= self.settings.command_timeout or not self._at_rest():
-                raise self._error(
-                    f"stopped; it takes commands again after {self.settings.command_timeout} s of silence"
-                )
-            self._stopped = False
+        if self._hold.refuses(now, self._at_rest()):
+            raise self._error(self._hold.why)
         return state
 
     def command(self, target: Target, at: float) -> Sent:
@@ -284,42 +271,35 @@ class FrankaRobot(Robot):
                     f"a jump of {metres:.4f} m and {radians:.4f} rad, more than {allowed[0]:.4f} and {allowed[1]:.4f}; "
                     + ("start where the arm is" if start else "targets must be smooth")
                 )
-            try:
-                if start:
-                    self._begin(franky, state.pose)
-                    begin = state.pose
-                else:
-                    assert self._line is not None
-                    b, t0, e, t1 = self._line
-                    begin = b.towards(e, min(1.0, (now - t0) / (t1 - t0)))
-            except errors(franky) as error:
-                self._motion, self._trouble = None, str(error)
-                raise self._error(f"{error}; it takes commands again after recover()") from error
+            if start:
+                self._start(franky, following(franky, s, state.pose @ self._to_tool.inverse()), home=False)
+                begin = state.pose
+            else:
+                assert self._line is not None
+                b, t0, e, t1 = self._line
+                begin = b.towards(e, min(1.0, (now - t0) / (t1 - t0)))
             self._line = begin, now, target.pose, max(at, now + 0.5 / s.command_hz)
             self._commanded = now
         opening = self._hand.move(target.gripper) if self._hand is not None else 0.0
         return Sent(Target(target.pose, opening), at, now)
 
-    def _begin(self, franky: Any, at: Pose) -> None:
-        s = self.settings
-        low, high, _ = s.joint_limits
-        motion = franky.CartesianImpedanceTrackingMotion(
-            translational_stiffness=s.translational_stiffness,
-            rotational_stiffness=s.rotational_stiffness,
-            lower_joint_limits=low,
-            upper_joint_limits=high,
-        )
-        motion.set_reference(franky.CartesianReference(target=affine_of(franky, at @ self._to_tool.inverse())))
-        self._robot.poll_motion()  # what ended before is told here, not taken for the new motion
-        self._robot.move(motion, asynchronous=True)
-        self._motion = motion
+    def _start(self, franky: Any, motion: Any, home: bool) -> None:
+        """Called with the lock held."""
+        # noted before it moves, so that it can be stopped whatever interrupts this
+        self._motion, self._homing, self._commanded = motion, home, time.monotonic()
+        try:
+            self._robot.poll_motion()  # what ended before is told here, not taken for the new motion
+            self._robot.move(motion, asynchronous=True)
+        except errors(franky) as error:
+            self._motion, self._trouble = None, str(error)
+            raise self._error(f"{error}; it takes commands again after recover()") from error
 
     def stop(self) -> None:
         if self._robot is None:
             return
         franky = library()
         with self._lock:
-            self._stopped, self._asked = True, time.monotonic()
+            self._hold.begin(time.monotonic())
             try:
                 self._halt(franky)
             except errors(franky) as error:  # nothing left that could be stopped; the controller stops by itself
@@ -338,7 +318,8 @@ class FrankaRobot(Robot):
                     self._halt(franky)
                     self._clear(franky)
                     self._robot.recover_from_errors()
-                    self._trouble, self._stopped = None, False
+                    self._trouble = None
+                    self._hold.end()
             except errors(franky) as error:
                 if isinstance(error, franky.ControlException | franky.CommandException):
                     raise self._error(f"recovery refused: {error}") from error
@@ -371,29 +352,36 @@ class FrankaRobot(Robot):
                 f"joints {goal.round(3).tolist()} at {speed} rad/s: outside the limits of {self.settings.model}"
             )
         franky = library()
-        share = min(1.0, speed / float(fastest.max()))
-        slow = franky.RelativeDynamicsFactor(
-            share, self.settings.homing_acceleration, self.settings.homing_acceleration
-        )
+        motion = homing(franky, goal, min(1.0, speed / float(fastest.max())), self.settings.homing_acceleration)
+        with self._lock:
+            self._require()
+        arrived = False
         try:
             with self._lock:
-                self._require()
-                self._robot.poll_motion()
-                self._robot.move(franky.JointMotion(goal, relative_dynamics_factor=slow), asynchronous=True)
-            while self._in_control():
-                time.sleep(0.01)
-                if self._stopped:
-                    with self._lock:
-                        self._robot.move(franky.JointStopMotion(), asynchronous=True)
-                    self._robot.join_motion(timeout=self.settings.stop_within)
-                    raise self._error("stopped on its way")
-            self._robot.poll_motion()
-        except errors(franky) as error:
+                self._attend()
+                self._start(franky, motion, home=True)
+            self._arrive(goal)
+            arrived = True
+        finally:
+            if not arrived:  # Ctrl-C and what a signal raises included: it must not go on alone
+                self.stop()
+
+    def _attend(self) -> None:
+        """Somebody still wants it to go home. RobotError if that was ended. Called with the lock held."""
+        if self._trouble is not None:
+            raise self._error(f"{self._trouble}; it takes commands again after recover()")
+        if self._hold.on:
+            raise self._error("stopped on its way")
+        self._commanded = time.monotonic()
+
+    def _arrive(self, goal: Array) -> None:
+        moving, end = True, 0.0
+        while moving or not self._at_rest() or float(np.abs(self.observe().joints - goal).max()) > 0.02:
             with self._lock:
-                self._trouble = str(error)
-            raise self._error(f"{error}; it takes commands again after recover()") from error
-        end = time.monotonic() + self.settings.stop_within
-        while (off := float(np.abs(self.observe().joints - goal).max())) > 0.02 or not self._at_rest():
-            if time.monotonic() > end:
+                self._attend()
+                if moving and self._motion is None:
+                    moving, end = False, time.monotonic() + self.settings.stop_within
+            if not moving and time.monotonic() > end:
+                off = float(np.abs(self.observe().joints - goal).max())
                 raise self._error(f"homing ended {off:.3f} rad away from its goal; is something in the way?")
             time.sleep(0.01)

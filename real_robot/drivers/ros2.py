@@ -3,7 +3,8 @@
 Each target becomes the joints that reach it (inverse kinematics from where the arm was last sent), published as a
 trajectory of one point for the time it is due. A joint_trajectory_controller runs a trajectory to its end and holds
 there, so that an arm whose commands stop coming comes to rest by itself; this driver also says so, after
-`command_timeout`. Homing is such a stream, too, never further ahead than that. What ROS does not tell: protective stops and the like are seen only as joints that do not move.
+`command_timeout`. Homing is such a stream, too, never further ahead than that. What ROS does not tell: protective stops
+and the like are seen only as joints that do not move.
 """
 
 from __future__ import annotations
@@ -278,8 +279,8 @@ class Ros2Robot(Robot):
                 self.stop()
 
     def _go(self, start: Array, goal: Array, speed: float) -> None:
-        """Along a line of the joints, evenly faster and slower, in pieces that end `command_timeout` from now: so far the
-        arm goes on when this process dies. Returns at the goal."""
+        """Along a line of the joints, evenly faster and slower, in pieces that end `command_timeout` from now: so far
+        the arm goes on when this process dies. Returns at the goal."""
         s = self.settings
         period = min(1 / s.command_hz, s.command_timeout / 4)
         duration = 1.5 * float(np.abs(goal - start).max()) / speed + 0.5  # 1.5: the greatest slope of `share`

@@ -3,7 +3,9 @@
 What it does with a real protocol is tested by test_franka_sim.py.
 """
 
+import _thread
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import pytest
 
 from real_robot.check import check_robot
 from real_robot.contract import RobotError
+from real_robot.drivers import franka
 from real_robot.drivers.franka import FrankaRobot
 from real_robot.drivers.franka_settings import FrankaGripperSettings, FrankaSettings
 from real_robot.poses import Pose
@@ -49,6 +52,9 @@ class FakeArm:
     def __init__(self) -> None:
         self.mode, self.alive, self.frozen = "Idle", True, False
         self.motion: Any = None
+        self.moves: list[str] = []
+        """Kinds of the motions that it was told, in their order."""
+        self.homing_takes, self.home = 0.0, (np.zeros(7), 0.0)
         self.stopping, self.refuse_recovery = False, False
         self.pending: Exception | None = None
         self.place = Affine(START.position, START.quat)
@@ -62,6 +68,7 @@ class FakeArm:
     def state(self) -> Any:
         if not self.alive:
             raise RuntimeError("Net Exception")
+        self._go_home()
         if not self.frozen:
             self._time += 1
         if self.motion is not None and self.references:
@@ -80,7 +87,18 @@ class FakeArm:
 
     @property
     def is_in_control(self) -> bool:
+        self._go_home()
         return self.motion is not None
+
+    def _go_home(self) -> None:
+        motion, now = self.motion, time.monotonic()
+        if motion is None or motion.kind != "joints":
+            return
+        start, began = self.home
+        share = min(1.0, (now - began) / self.homing_takes) if self.homing_takes else 1.0
+        self.joints = start + share * (np.array(motion.goal) - start)
+        if share == 1.0:
+            self.motion = None
 
     def set_collision_behavior(self, torque: float, force: float) -> None:
         self.thresholds = torque, force
@@ -88,10 +106,14 @@ class FakeArm:
     def move(self, motion: Any, asynchronous: bool) -> None:
         assert asynchronous
         kind = motion.kind
+        self._go_home()
+        self.moves.append(kind)
         if kind in ("stop", "joint_stop"):
+            # the type of control signal must not change while the robot is in motion
+            assert self.motion is None or (self.motion.kind == "joints") == (kind == "joint_stop")
             self.motion = None
         elif kind == "joints":
-            self.joints = np.array(motion.goal)
+            self.motion, self.home = motion, (self.joints.copy(), time.monotonic())
         else:
             self.motion, self.references = motion, [motion.reference]
 
@@ -395,14 +417,91 @@ def test_the_driver_keeps_the_contract(arm: FakeArm) -> None:
 
 
 def test_homing_within_the_limits_only(arm: FakeArm, robot: FrankaRobot) -> None:
-    goal = np.array([0.0, 0.1, 0.0, -1.5, 0.0, 1.6, 0.7])
-    robot.move_joints(goal, 0.5)
-    assert robot.observe().joints.tolist() == goal.tolist()
-    for joints, speed in ((np.zeros(7), 0.5), (goal, 0.0), (goal, -1.0)):
+    robot.move_joints(GOAL, 0.5)
+    assert robot.observe().joints.tolist() == GOAL.tolist()
+    command(robot)
+    robot.stop()
+    for joints, speed in ((np.zeros(7), 0.5), (GOAL, 0.0), (GOAL, -1.0)):
         with pytest.raises(RobotError, match="outside the limits of fr3"):
             robot.move_joints(joints, speed)
     with pytest.raises(ValueError, match="joints"):
-        robot.move_joints(goal[:6], 0.5)
+        robot.move_joints(GOAL[:6], 0.5)
+
+
+GOAL = np.array([0.0, 0.1, 0.0, -1.5, 0.0, 1.6, 0.7])
+
+
+def stopped_on_its_way(arm: FakeArm) -> None:
+    assert arm.moves[-1] == "joint_stop"
+    assert not arm.is_in_control
+    assert np.abs(arm.joints - GOAL).max() > 0.01
+
+
+def test_stop_while_homing_is_sent_at_once(arm: FakeArm, robot: FrankaRobot) -> None:
+    arm.homing_takes = 5.0
+    sent: list[str] = []
+
+    def stop() -> None:
+        robot.stop()
+        sent.extend(arm.moves)
+
+    stopper = threading.Timer(0.3, stop)
+    stopper.start()
+    with pytest.raises(RobotError, match="stopped on its way"):
+        robot.move_joints(GOAL, 0.5)
+    stopper.join()
+    assert sent == ["joints", "joint_stop"], "not only when the loop that waits for the arm sees it"
+    stopped_on_its_way(arm)
+    with pytest.raises(RobotError, match="of silence"):
+        robot.move_joints(GOAL, 0.5)
+
+
+def test_homing_that_is_interrupted_stops_the_arm(arm: FakeArm, robot: FrankaRobot) -> None:
+    """Ctrl-C, or a signal that the program turns into an exception."""
+    arm.homing_takes = 5.0
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        robot.move_joints(GOAL, 0.5)
+    stopped_on_its_way(arm)
+
+
+def test_homing_without_measurements_stops_the_arm(arm: FakeArm, robot: FrankaRobot) -> None:
+    arm.homing_takes = 5.0
+    threading.Timer(0.2, setattr, (arm, "frozen", True)).start()
+    with pytest.raises(RobotError, match=r"measurements stopped coming while it moved; .*after recover"):
+        robot.move_joints(GOAL, 0.5)
+    stopped_on_its_way(arm)
+
+
+def test_homing_that_nobody_attends_to_stops_the_arm(
+    arm: FakeArm, robot: FrankaRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that waits for the arm hangs, and may be the one that would see the operator let go."""
+    arm.homing_takes = 5.0
+
+    hanging = True
+
+    def sleep(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        sleep(1.0 if hanging and threading.current_thread() is threading.main_thread() else seconds)
+
+    monkeypatch.setattr(franka, "time", types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    with pytest.raises(RobotError, match=r"nobody attended to homing for 0\.5 s; .*after recover"):
+        robot.move_joints(GOAL, 0.5)
+    stopped_on_its_way(arm)
+    hanging, arm.homing_takes = False, 0.0
+    robot.recover()
+    robot.move_joints(GOAL, 0.5)
+
+
+def test_a_reflex_while_homing_is_told(arm: FakeArm, robot: FrankaRobot) -> None:
+    arm.homing_takes = 5.0
+    threading.Timer(0.3, arm.reflex).start()
+    with pytest.raises(RobotError, match=r"cartesian_reflex; it takes commands again after recover\(\)"):
+        robot.move_joints(GOAL, 0.5)
+    assert arm.moves == ["joints"], "the controller has stopped it"
+    arm.homing_takes = 0.0
+    robot.recover()
+    robot.move_joints(GOAL, 0.5)
 
 
 @pytest.mark.parametrize(
