@@ -29,7 +29,7 @@ from equidiff.data.alone import alone
 from equidiff.data.episode import DataError
 from equidiff.data.flat import FlatFile, start_flat
 from equidiff.data.needed import ACTIONS, Needed, describe
-from equidiff.data.robomimic import DemoFile, fingerprint, hashed_whole
+from equidiff.data.robomimic import DemoFile, content_mark
 from equidiff.data.steps import ACTION, CachedEpisode
 from equidiff.folders import cache_folder
 from equidiff.results import write_json
@@ -58,7 +58,7 @@ def open_cache(
     built. Several processes may call this at once: one builds, the others wait. Caches of what the file was before a
     change are never used, and removed when the new one is built. Raises DataError.
     """
-    wanted = _Content(_mark(file.path), file.check(names, arrays), dict(arrays))
+    wanted = _Content(content_mark(file.path), file.check(names, arrays), dict(arrays))
     roots = cache_folders(file.path, folder)
     for root in roots:
         for cache in sorted(root.glob("*/" + _HEADER)):
@@ -136,14 +136,6 @@ class _Content:
         return {key: f"{i:02d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', key)}.npy" for i, key in enumerate(self.arrays)}
 
 
-def _mark(path: Path) -> str:
-    """Changes with the file; of a large one, which is not hashed whole, with its time of change too."""
-    about = fingerprint(path)
-    if not hashed_whole(path):
-        about += f" {path.stat().st_mtime_ns}"
-    return hashlib.sha256(about.encode()).hexdigest()
-
-
 def _open(folder: Path, wanted: _Content) -> list[CachedEpisode] | None:
     """The demonstrations if the cache in this folder is whole and has them."""
     try:
@@ -211,7 +203,7 @@ def _build(file: DemoFile, wanted: _Content, target: Path, progress: bool) -> No
     try:
         temporary.mkdir()
         _write(file, wanted, temporary, size, progress)
-        if _mark(file.path) != wanted.mark:
+        if content_mark(file.path) != wanted.mark:
             raise DataError(f"{file.path}: was changed while its cache was built; start again when it is complete")
         write_json(temporary / _HEADER, {"file": file.path.name, **wanted.to_json()})
         temporary.replace(target)

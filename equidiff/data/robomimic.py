@@ -32,7 +32,7 @@ from equidiff.data.episode import DataError, Episode
 from equidiff.data.needed import ACTIONS, Needed, action_key, as_stored, how_to_get, mixed, needed_arrays
 from equidiff.spec import Spec
 
-__all__ = ["ACTIONS", "DemoFile", "fingerprint", "hashed_whole", "load_episodes"]
+__all__ = ["ACTIONS", "DemoFile", "changed_at", "content_mark", "fingerprint", "load_episodes"]
 
 _WHOLE = 256 * 2**20  # bytes up to which a file is hashed whole
 _BLOCK = 2**20
@@ -143,6 +143,26 @@ class DemoFile:
         demo = self._demo(self.names[0])
         return tuple(name for name in sorted(needed_arrays(spec, control)) if name not in demo)
 
+    def check_control(self, control: str) -> None:
+        """Raise DataError if the file says that its `actions` are not those of this control.
+
+        `actions_abs` are absolute in every file, so only relative control can be wrong.
+        """
+        if control == "relative" and self._controller.get("control_delta") is False:
+            raise DataError(
+                f"{self.path}: its 'actions' are absolute targets (env_args: control_delta is false), expected "
+                "relative ones; train with action=absolute, or on the copy that is made by: python "
+                f"scripts/convert_actions.py data={self.path} control=relative"
+            )
+
+    @property
+    def _controller(self) -> Mapping[str, Any]:
+        """The controller's settings in env_args; {} if the file does not say."""
+        node: Any = self.env_args
+        for key in ("env_kwargs", "controller_configs"):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node if isinstance(node, Mapping) else {}
+
     def fingerprint(self) -> str:
         """See `fingerprint`."""
         return fingerprint(self.path)
@@ -252,9 +272,22 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def hashed_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether `fingerprint` reads all of the file."""
-    return Path(path).stat().st_size <= _WHOLE
+def changed_at(path: str | os.PathLike[str]) -> int | None:
+    """Time of change (ns) of a file that `fingerprint` does not read whole, so that a change may escape it; else None.
+
+    A copy of a file has another one.
+    """
+    about = Path(path).stat()
+    return None if about.st_size <= _WHOLE else about.st_mtime_ns
+
+
+def content_mark(path: str | os.PathLike[str]) -> str:
+    """`fingerprint` and, of a large file, the time of change: the name of what is made from the file and made again.
+
+    Not for what is refused when it differs: the copy of a large file has another mark.
+    """
+    mark, changed = fingerprint(path), changed_at(path)
+    return mark if changed is None else hashlib.sha256(f"{mark} {changed}".encode()).hexdigest()
 
 
 def describe(file: DemoFile, names: tuple[str, ...]) -> Mapping[str, Any]:

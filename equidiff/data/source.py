@@ -14,7 +14,7 @@ from equidiff.config import did_you_mean
 from equidiff.data.cache import cached_bytes, open_cache
 from equidiff.data.episode import DataError, Episode
 from equidiff.data.needed import Needed, needed_arrays
-from equidiff.data.robomimic import DemoFile
+from equidiff.data.robomimic import DemoFile, content_mark
 from equidiff.data.steps import CachedEpisode
 from equidiff.data.windows import split_episodes
 from equidiff.perception import check_overhead
@@ -54,12 +54,19 @@ def load_training_data(
         raise DataError(f"data.cache: expected one of {', '.join(_KINDS)}, got {kind!r}{did_you_mean(kind, _KINDS)}")
     original, arrays = Path(node["path"]), needed_arrays(spec, control)
     with DemoFile(original) as file:
+        file.check_control(control)
         mark = file.fingerprint()
         missing = file.missing(spec, control)
-        unseen = {key: need for key, need in arrays.items() if need.perceived and key in missing}
+        seen = {key: need for key, need in arrays.items() if need.perceived}
+        unseen = {key: need for key, need in seen.items() if key in missing}
         if unseen:  # pictures are made by a script, not in passing: raises
             file.check(file.names[:1], unseen)
-    path = _prepare(original, mark, missing, task, prepared) if missing else original
+    if missing and seen:
+        raise DataError(
+            f"{_lacking(original, missing)}. What training derives from the states has poses only, not the "
+            f"{', '.join(seen)} that the policy sees; make all of them: {_command(original, task, seen)}"
+        )
+    path = _prepare(original, missing, task, prepared) if missing else original
     with DemoFile(path) as file:
         names = file.select(node.get("n_demo"), node.get("mask"))
         held_out = [n for n in file.masks.get(node.get("valid_mask") or "", ()) if n not in names]
@@ -95,8 +102,8 @@ def _first_poses(file: DemoFile, name: str) -> dict[str, Any]:
     return {camera: pose for camera, pose in poses.items() if pose.shape == need.shape}
 
 
-def _prepare(path: Path, mark: str, missing: tuple[str, ...], task: Mapping[str, Any], folder: Path) -> Path:
-    lacking = f"{path}: has no {', '.join(missing)}"
+def _prepare(path: Path, missing: tuple[str, ...], task: Mapping[str, Any], folder: Path) -> Path:
+    lacking = _lacking(path, missing)
     if importlib.util.find_spec("robosuite") is None:
         raise DataError(
             f"{lacking}. They can be derived from the stored states with the simulator: pip install 'equidiff[sim]', "
@@ -104,11 +111,22 @@ def _prepare(path: Path, mark: str, missing: tuple[str, ...], task: Mapping[str,
         )
     from equidiff.sim.prepare import prepare_states
 
-    out = folder / f"{path.stem}_{task['name']}_{mark[:12]}.hdf5"
+    out = folder / f"{path.stem}_{task['name']}_{content_mark(path)[:12]}.hdf5"
     if not out.exists():
         print(f"{lacking}\nderiving them from its states, once: {out}", flush=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_suffix(".part.hdf5")
-        prepare_states(path, task, part, progress=True)
-        part.replace(out)
+        prepare_states(path, task, out, progress=True)
     return out
+
+
+def _lacking(path: Path, missing: tuple[str, ...]) -> str:
+    return f"{path}: has no {', '.join(missing)}"
+
+
+def _command(path: Path, task: Mapping[str, Any], seen: Mapping[str, Needed]) -> str:
+    """What makes what is seen, and poses and absolute actions with it."""
+    pictures = {key.removeprefix("obs/").removesuffix("_image"): need for key, need in seen.items()}
+    (height, width, *_), *others = {need.shape for need in pictures.values()}
+    what = f"obs=[image] size={height} cameras=[{','.join(pictures)}]"
+    if others or height != width or not pictures.keys() <= set(task.get("cameras", {}).get("image", ())):
+        what = "like=NAME, where obs=NAME is what you train with"  # a grid, a cloud, a camera of one's own
+    return f"python scripts/prepare_data.py data={path} task={task['name']} {what}"

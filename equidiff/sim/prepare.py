@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +18,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from equidiff.data.alone import alone, clear_folder
 from equidiff.data.episode import DataError
 from equidiff.data.robomimic import DemoFile
 from equidiff.data.whole_file import need_room, put_whole
@@ -42,8 +41,8 @@ _OURS = ("perception", "prepared_from")  # attributes of a file that was prepare
 def prepare_states(
     path: str | os.PathLike[str], task: Mapping[str, Any] | Task, out: str | os.PathLike[str], *, progress: bool = True
 ) -> Path:
-    """`prepare` for object and gripper poses only, in this process."""
-    return prepare(path, task, out, workers=1, progress=progress)
+    """`prepare` for object and gripper poses only, in this process; if another one makes `out`, waits for that one."""
+    return prepare(path, task, out, workers=1, progress=progress, wait=True)
 
 
 def prepare(
@@ -55,13 +54,15 @@ def prepare(
     renderer: RendererSettings | None = None,
     workers: int = 2,
     progress: bool = True,
+    wait: bool = False,
 ) -> Path:
     """Write a copy of `path` with the observations of `task`, what `perception` asks for, and `actions_abs`.
 
     Demonstrations that are not solved in their last state stay in the file but not in mask/train: published sets flag
     success at any step. The original is only read. Finished demonstrations are kept in `.NAME.parts` beside `out`,
-    so that a call after a kill goes on; `out` appears when it is complete, and does not depend on `workers`. The
-    attribute `perception` of 'data' holds the settings, the renderer's, the cameras' intrinsics and the versions.
+    so that a call after a kill goes on; `out` appears when it is complete, and does not depend on `workers`. Only one
+    process makes it: another is refused, or with `wait` waits and takes what was made meanwhile. The attribute
+    `perception` of 'data' holds the settings, the renderer's, the cameras' intrinsics and the versions.
     Raises DataError if `path` has no states, was made in another environment, or cannot be read or written;
     SimulatorError if the simulator is missing; PerceptionError for cameras that do not exist.
     """
@@ -77,8 +78,11 @@ def prepare(
     job = Job(source, env_args, described, perception, renderer or RendererSettings())
     how = None if perception is None else _perception(job)  # also finds a camera that does not exist, before any work
     parts = target.parent / f".{target.name}.parts"
+    waiting = f"{target}: another process is making it; waiting for that one" if wait else None
     try:
-        with _alone(parts):
+        with _alone(parts, waiting):
+            if wait and target.exists():
+                return target
             _open_parts(parts, job)
             todo = [name for name in names if not (parts / f"{name}.hdf5").exists()]
             died = DataError(f"{source}: a worker died; run with workers=1 to see why")
@@ -100,7 +104,8 @@ def prepare(
                 for _ in made:
                     bar.update()
             _join(target, parts, source, names, masks, attributes, how)
-            shutil.rmtree(parts, ignore_errors=True)
+            for part in parts.glob("*.hdf5"):
+                part.unlink()
     except OSError as error:
         raise DataError(
             f"{source}: cannot be read, or {target} cannot be written ({error}). Finished demonstrations are "
@@ -110,20 +115,14 @@ def prepare(
 
 
 @contextmanager
-def _alone(parts: Path) -> Iterator[None]:
-    """Only one process makes these parts; the system frees the lock of one that was killed."""
-    parts.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parts / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(f"{parts}: another process is at work there; wait for it, or choose another out=") from error
-    try:
-        yield
-    finally:
-        if not any(parts.glob("*.hdf5")):  # nothing to go on with
-            shutil.rmtree(parts, ignore_errors=True)
-        lock.release()
+def _alone(parts: Path, waiting: str | None) -> Iterator[None]:
+    """Only one process makes these parts, which stay if there are some to go on with."""
+    with alone(parts, waiting):
+        try:
+            yield
+        finally:
+            if not any(parts.glob("*.hdf5")):
+                clear_folder(parts)
 
 
 def _open_parts(parts: Path, job: Job) -> None:
@@ -133,13 +132,16 @@ def _open_parts(parts: Path, job: Job) -> None:
     if note.exists():
         found = json.loads(note.read_text())
         differing = [key for key in about if found.get(key) != about[key]]
-        if differing:
+        if differing == ["changed"]:  # perhaps a copy, perhaps edited where its fingerprint does not look
+            print(f"{parts}: {job.source} was changed or copied since the interrupted preparation; it begins anew")
+            for left in parts.glob("*.hdf5"):
+                left.unlink()
+        elif differing:
             raise DataError(
                 f"{parts}: an interrupted preparation with another {' and '.join(differing)} is there; remove the "
                 "folder, or choose another out="
             )
-    else:
-        write_json(note, about)
+    write_json(note, about)
     for left in parts.glob(".*.part"):  # under way when a process died
         left.unlink()
 

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from equidiff.data.robomimic import fingerprint
+from equidiff.data.robomimic import changed_at, fingerprint
 from equidiff.data.whole_file import whole_file
 from equidiff.perception import PerceptionSettings
 from equidiff.sim.convert import absolute_targets
@@ -46,6 +46,7 @@ class Job:
         """What decides the result, as JSON."""
         return {
             "source": fingerprint(self.source),
+            "changed": changed_at(self.source),
             "objects": {name: dataclasses.asdict(thing) for name, thing in self.task.objects.items()},
             "perception": None if self.perception is None else self.perception.to_json(),
             "renderer": None if self.perception is None else self.renderer.to_json(),

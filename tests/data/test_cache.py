@@ -125,7 +125,8 @@ def test_a_changed_file_is_never_served_from_its_old_cache(path: Path) -> None:
 
 
 def test_large_files_are_told_apart_by_their_time_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching, "hashed_whole", lambda path: False)
+    monkeypatch.setattr("equidiff.data.robomimic._WHOLE", 10)
+    monkeypatch.setattr("equidiff.data.robomimic._BLOCK", 4)
     opened(path)
     (first,) = built(path)
     os.utime(path, ns=(1, 1))
@@ -263,7 +264,7 @@ def test_values_are_checked_when_it_is_built(path: Path) -> None:
 
 def test_a_file_that_changes_under_the_build(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marks = iter(["a", "b"])
-    monkeypatch.setattr(caching, "_mark", lambda path: next(marks))
+    monkeypatch.setattr(caching, "content_mark", lambda path: next(marks))
     with pytest.raises(DataError, match="was changed while its cache was built"):
         opened(path)
     assert built(path) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import types
 from collections.abc import Mapping
@@ -11,10 +13,12 @@ from typing import Any
 import h5py
 import pytest
 from demo_files import TASK, toy_spec, write_demos
-from image_files import image_spec, write_images
+from image_files import SIZE, image_spec, write_images
 
 from equidiff.data import DataError, Episode, WindowDataset
 from equidiff.data.source import DataSource, load_training_data
+from equidiff.fields import Image, Rotation, Voxels
+from equidiff.spec import Space, Spec
 
 
 def test_valid_mask_or_ratio(tmp_path: Path) -> None:
@@ -54,10 +58,10 @@ def test_without_the_simulator_the_error_names_the_command(foreign: Path, monkey
         load_training_data({"path": str(foreign)}, toy_spec(), "absolute", TASK, foreign.parent)
 
 
-def test_missing_arrays_are_prepared_once(
-    foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls = []
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is prepared, by a simulator that is not one: the names of the tasks, in their order."""
+    calls: list[str] = []
 
     def prepare(path: Path, task: Mapping[str, Any], out: Path, progress: bool) -> Path:
         calls.append(task["name"])
@@ -67,17 +71,64 @@ def test_missing_arrays_are_prepared_once(
     module.prepare_states = prepare  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "equidiff.sim.prepare", module)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    return calls
+
+
+def test_missing_arrays_are_prepared_once(
+    foreign: Path, tmp_path: Path, prepared: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = foreign.read_bytes()
     for _ in range(2):
         source = load_training_data({"path": str(foreign)}, toy_spec(), "absolute", TASK, tmp_path / "prepared")
         assert len(source.train) == 3
-    assert calls == ["lift"]
+    assert prepared == ["lift"]
     assert source.about["path"] == str(foreign)
     assert foreign.read_bytes() == before
     assert "deriving them from its states" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "prepared").iterdir()] == [
         f"foreign_lift_{source.about['fingerprint'][:12]}.hdf5"
     ]
+
+
+def test_what_was_derived_of_a_large_file_is_made_again_when_it_changes(
+    foreign: Path, tmp_path: Path, prepared: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fingerprint reads samples only; an edit may lie between them."""
+    monkeypatch.setattr("equidiff.data.robomimic._WHOLE", 10)
+    monkeypatch.setattr("equidiff.data.robomimic._BLOCK", 4)
+    marks = []
+    for _ in range(2):
+        content = bytearray(foreign.read_bytes())
+        source = load_training_data({"path": str(foreign)}, toy_spec(), "absolute", TASK, tmp_path / "prepared")
+        marks.append(source.about["fingerprint"])
+        with foreign.open("r+b") as file:
+            file.seek(len(content) // 512)  # between the first two samples
+            file.write(content[len(content) // 512 :][:1])  # the same: HDF5 must still read it
+        os.utime(foreign, ns=(1, 1))
+    assert prepared == ["lift", "lift"]
+    assert marks[0] == marks[1]  # a run may go on with a copy, whose time of change is another
+
+
+def test_actions_of_the_other_control_are_refused(tmp_path: Path) -> None:
+    path = write_demos(tmp_path / "a.hdf5", n=2)
+    node = {"path": str(path)}
+
+    def say(delta: bool) -> None:
+        with h5py.File(path, "a") as file:
+            about = {"env_name": "Lift", "env_kwargs": {"controller_configs": {"control_delta": delta}}}
+            file["data"].attrs["env_args"] = json.dumps(about)
+
+    say(True)
+    for control in ("relative", "absolute"):
+        assert load_training_data(node, toy_spec(control), control, TASK, tmp_path).train
+    say(False)
+    assert load_training_data(node, toy_spec(), "absolute", TASK, tmp_path).train
+    with pytest.raises(
+        DataError,
+        match=r"a\.hdf5: its 'actions' are absolute .*control_delta is false.*action=absolute.*"
+        r"scripts/convert_actions\.py data=.*a\.hdf5 control=relative",
+    ):
+        load_training_data(node, toy_spec("relative"), "relative", TASK, tmp_path)
 
 
 def load(path: Path, **node: Any) -> DataSource:
@@ -154,3 +205,26 @@ def test_pictures_are_not_made_in_passing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("equidiff.data.source._prepare", None)
     with pytest.raises(DataError, match=r"demo_0: has no 'obs/front_image'.*scripts/prepare_data\.py"):
         load(path)
+
+
+def test_pictures_beside_missing_poses_are_refused_with_the_command(tmp_path: Path, prepared: list[str]) -> None:
+    """As in published files: what would be derived from the states has no pictures."""
+    path = write_images(tmp_path / "published.hdf5", n=2)
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            del demo["actions_abs"], demo["obs/robot0_eef_quat_site"]
+            demo.move("obs/front_image", "obs/agentview_image")
+    action = image_spec().action
+    seen = (Image("agentview_image", height=SIZE, width=SIZE), Rotation("robot0_eef_quat_site"))
+    message = (
+        r"published\.hdf5: has no actions_abs, obs/robot0_eef_quat_site\. .* not the obs/agentview_image that .*: "
+        r"python scripts/prepare_data\.py data=.*published\.hdf5 task=lift obs=\[image\] size=20 cameras=\[agentview\]$"
+    )
+    task = {**TASK, "cameras": {"image": ["agentview", "robot0_eye_in_hand"]}}
+    with pytest.raises(DataError, match=message):
+        load_training_data({"path": str(path)}, Spec(Space(seen), action), "absolute", task, tmp_path)
+    grid = (Voxels("voxels", size=8), Rotation("robot0_eef_quat_site"))
+    with pytest.raises(DataError, match=r"prepare_data\.py .* task=lift like=NAME, where obs=NAME is what you train"):
+        load_training_data({"path": str(path)}, Spec(Space(grid), action), "absolute", TASK, tmp_path)
+    assert prepared == []
+    assert [p.name for p in tmp_path.iterdir()] == ["published.hdf5"]

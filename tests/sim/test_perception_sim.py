@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import resource
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from equidiff.sim import workers
 from equidiff.sim.demos import generate
 from equidiff.sim.env import env_arguments, make_env
 from equidiff.sim.meshes import with_fewer_faces
-from equidiff.sim.prepare import prepare
+from equidiff.sim.prepare import prepare, prepare_states
 from equidiff.sim.prepare_settings import find_task, like_observation, perception_of
 from equidiff.sim.render import Renderer, RendererSettings
 from equidiff.sim.seeing import sight_of
@@ -239,6 +241,61 @@ def test_two_preparations_of_one_file_do_not_meet(demos: Path, tmp_path: Path) -
     with FileLock(parts / ".lock"), pytest.raises(DataError, match="another process is at work there"):
         prepare(demos, TASK, tmp_path / "out.hdf5", workers=1, progress=False)
     assert not (tmp_path / "out.hdf5").exists()
+
+
+def test_training_waits_for_the_one_that_prepares(demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, parts = tmp_path / "out.hdf5", tmp_path / ".out.hdf5.parts"
+    parts.mkdir()
+    held, ends = threading.Event(), threading.Event()
+
+    def finish() -> None:
+        with FileLock(parts / ".lock"):
+            held.set()
+            ends.wait(60)
+            out.write_bytes(b"made by the other one")
+
+    other = threading.Thread(target=finish)
+    other.start()
+    assert held.wait(60)
+    monkeypatch.setattr("builtins.print", lambda *words, **more: (said.extend(words), ends.set()))
+    said: list[str] = []
+    assert prepare_states(demos, TASK, out, progress=False) == out
+    other.join()
+    assert said == [f"{out}: another process is making it; waiting for that one"]
+    assert out.read_bytes() == b"made by the other one"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.hdf5"]
+
+
+def test_parts_of_a_large_file_that_was_touched_are_made_again(
+    demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy has another time of change and must not be refused; an edit may lie where no sample is taken."""
+    source, out = tmp_path / "large.hdf5", tmp_path / "out.hdf5"
+    source.write_bytes(demos.read_bytes())
+    monkeypatch.setattr("equidiff.data.robomimic._WHOLE", 10)
+    monkeypatch.setattr("equidiff.data.robomimic._BLOCK", 4)
+    made: list[str] = []
+    make = preparation.Maker.__call__
+
+    def dies_at_the_second(self: Any, name: str, parts: Path) -> str:
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(name)
+        return make(self, name, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation.Maker, "__call__", dies_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, TASK, out, workers=1, progress=False)
+    os.utime(source, ns=(1, 1))
+    monkeypatch.setattr(
+        preparation.Maker, "__call__", lambda self, name, parts: (made.append(name), make(self, name, parts))[1]
+    )
+    prepare(source, TASK, out, workers=1, progress=False)
+    assert made == ["demo_0", "demo_0", "demo_1", "demo_2"]
+    assert (
+        "large.hdf5 was changed or copied since the interrupted preparation; it begins anew" in capsys.readouterr().out
+    )
 
 
 def test_bad_input_is_refused_before_any_work(demos: Path, tmp_path: Path) -> None:
