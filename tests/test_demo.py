@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 TASKS = sorted(path.stem for path in (ROOT / "configs" / "demo").glob("*.yaml"))
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/demo.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / "demo.py", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def parameters(settings: DemoSettings, key: str) -> int:
@@ -55,7 +56,12 @@ def test_help_names_the_tasks() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("lfit",), "did you mean 'lift'"), (("lift", "stepz=1"), "did you mean 'steps'")],
+    [
+        (("lfit",), "did you mean 'lift'"),
+        (("lift", "stepz=1"), "did you mean 'steps'"),
+        (("lift", "steps=[1"), "steps: '[1' cannot be read"),
+        (("lift", "out=README.md"), "README.md is a file"),
+    ],
 )
 def test_mistakes_are_told_without_a_trace(arguments: tuple[str, ...], message: str) -> None:
     done = run(*arguments)
@@ -69,8 +75,8 @@ def test_mistakes_are_told_without_a_trace(arguments: tuple[str, ...], message: 
 @pytest.mark.skipif(importlib.util.find_spec("robosuite") is None, reason="needs the extra sim")
 def test_the_whole_demo_for_real(tmp_path: Path) -> None:
     settings = ("n_demo=2", "n_valid=1", "steps=30", "rollouts=2", "film=1", "policies=equivariant,plain_parameters")
-    out = (f"out={tmp_path / 'out'}", f"record={tmp_path / 'record.json'}")
-    done = run("lift", *settings, *out)
+    out = ("out=out", "record=record.json")
+    done = run("lift", *settings, *out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "out" / "lift"
     record = json.loads((tmp_path / "record.json").read_text())
@@ -80,13 +86,14 @@ def test_the_whole_demo_for_real(tmp_path: Path) -> None:
         assert 0 <= record[key]["successes"] <= 2
         assert record[key]["mflop_per_chunk"] > 0
     assert record["reused"] == []
+    assert record["command"].endswith(f"out={tmp_path / 'out'} record={tmp_path / 'record.json'}")
     assert {path.name for path in folder.iterdir()} >= {"report.html", "contact_sheet.png", "video.mp4", "demo.json"}
     page = (folder / "report.html").read_text()
     assert "Training loss" in page
     assert "Validation loss" in page
     assert "Plain with the same parameters" in done.stdout
     os.truncate(folder / "equivariant" / "seed0" / "rollouts" / "stage.json", 5)
-    again = run("lift", *settings, *out)
+    again = run("lift", *settings, *out, cwd=tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     second = json.loads((tmp_path / "record.json").read_text())
     assert len(second["reused"]) == 4  # all but the evaluation whose note was damaged
@@ -94,15 +101,17 @@ def test_the_whole_demo_for_real(tmp_path: Path) -> None:
 
 
 def test_a_terminated_demo_says_how_to_go_on(tmp_path: Path) -> None:
-    (tmp_path / "configs" / "demo").mkdir(parents=True)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "scripts").mkdir()
-    for name in ("scripts/demo.py", "configs/demo/lift.yaml"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
-    (tmp_path / "scripts" / "generate_demos.py").write_text("import time; print('begun', flush=True); time.sleep(60)")
+    (tmp_path / "scripts" / "demo.py").write_text((ROOT / "scripts" / "demo.py").read_text())
+    generate = tmp_path / "scripts" / "generate_demos.py"
+    generate.write_text("import time; print('begun', flush=True); time.sleep(60)")
     # as started in the background by a shell, which ignores SIGINT there
     ignoring = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); del sys.argv[0]; "
     ignoring += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", ignoring, "scripts/demo.py", "lift", f"out={tmp_path / 'out'}"]
+    # without films the simulator is not needed before the first stage
+    arguments = ["lift", "film=0", f"out={tmp_path / 'out'}"]
+    command = [sys.executable, "-c", ignoring, "scripts/demo.py", *arguments, "fresh=true"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process.stderr:
@@ -112,4 +121,8 @@ def test_a_terminated_demo_says_how_to_go_on(tmp_path: Path) -> None:
         process.terminate()
         rest = process.stderr.read()
     assert process.wait() == 130
-    assert "to go on: python scripts/demo.py lift" in rest
+    again = rest.partition("to go on: ")[2].strip()
+    assert again.endswith(f"scripts/demo.py {' '.join(arguments)}")  # and not from the beginning
+    generate.write_text("import sys; sys.exit('begun again')")
+    went_on = subprocess.run(again, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "begun again" in went_on.stderr

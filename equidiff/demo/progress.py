@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from tqdm import tqdm
 
 from equidiff.demo.settings import DemoError
 
-__all__ = ["follow", "heartbeat", "say"]
+__all__ = ["ended", "follow", "heartbeat", "say", "tail", "tail_of"]
 
 _QUIET_S = 2.0
 
@@ -82,7 +84,7 @@ def follow(command: Sequence[str], log: Path, *, cwd: Path, what: str) -> None:
             reader.join()
             stream.close()
     if code != 0:
-        raise DemoError(f"{what} failed (exit status {code}). The command was\n  {' '.join(command)}\n{tail(log)}")
+        raise DemoError(f"{what} failed ({ended(code)}). The command was\n  {shlex.join(command)}\n{tail(log)}")
 
 
 class _Screen:
@@ -110,10 +112,20 @@ class _Screen:
                 sys.stderr.flush()
 
 
+def ended(code: int) -> str:
+    """How a process ended, from its return code as of subprocess."""
+    if code == -signal.SIGKILL:
+        return "killed, as the system does when memory runs out; less is needed with workers=1 parallel=1"
+    return f"exit status {code}"
+
+
 def tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log, indented, and where the rest is."""
     if not log.is_file():
         return f"It wrote nothing to {log}."
-    text = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()
-    shown = "\n".join(f"  | {line}" for line in text[-lines:])
-    return f"{shown}\nAll of its output: {log}"
+    return f"{tail_of(log.read_text(errors='replace'), lines)}\nAll of its output: {log}"
+
+
+def tail_of(text: str, lines: int = 15) -> str:
+    """The last lines of an output, indented."""
+    return "\n".join(f"  | {line}" for line in text.replace("\r", "\n").strip().splitlines()[-lines:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ import yaml
 from equidiff.config import did_you_mean
 
 __all__ = ["DemoError", "DemoSettings", "Entry", "load_settings"]
+
+
+_PATHS = ("data", "out", "record")
+_TEXTS = ("camera", "observe", *_PATHS)
 
 
 class DemoError(RuntimeError):
@@ -26,11 +31,6 @@ class Entry:
     label: str
     overrides: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        bad = [item for item in self.overrides if not isinstance(item, str) or "=" not in item]
-        if bad:
-            raise DemoError(f"policies: {self.label!r}: overrides are texts like 'encoder.channels=32', got {bad[0]!r}")
-
 
 @dataclass(frozen=True)
 class DemoSettings:
@@ -41,7 +41,8 @@ class DemoSettings:
     episodes seed, seed + 1, ..., the first `film` of which are filmed by `camera`. goal: success rate, 0 to 1.
     common: overrides of scripts/train.py for every policy. parallel: trainings at a time. data: a file of
     demonstrations to use instead of recording some. observe: the file of configs/obs whose pictures or points are made
-    of the demonstrations; None: poses are enough.
+    of the demonstrations; None: poses are enough. out: where the demo's folder goes. record: a second place for
+    demo.json. Relative paths are of the working directory; `load_settings` makes them absolute.
     """
 
     task: str
@@ -59,12 +60,12 @@ class DemoSettings:
     workers: int = 2
     parallel: int = 2
     common: tuple[str, ...] = ()
-    data: str | None = None
+    data: Path | None = None
     observe: str | None = None
     name: str | None = None
-    out: str = "outputs/demo"
+    out: Path = Path("outputs/demo")
     fresh: bool = False
-    record: str | None = None
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         least = {"n_demo": 1, "steps": 1, "n_valid": 0, "seeds": 1, "rollouts": 1, "seed": 0, "film": 0}
@@ -72,11 +73,14 @@ class DemoSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < bound:
                 raise DemoError(f"{name}: expected a whole number >= {bound}, got {value!r}")
-        if self.goal is not None and not 0 < self.goal <= 1:
+        for name in ("task", "camera"):
+            if not isinstance(getattr(self, name), str):
+                raise DemoError(f"{name}: expected a name, got {getattr(self, name)!r}")
+        if self.goal is not None and not (_number(self.goal) and 0 < self.goal <= 1):
             raise DemoError(f"goal: expected a success rate between 0 and 1, such as 0.95, got {self.goal!r}")
         if not isinstance(self.fresh, bool):
             raise DemoError(f"fresh: expected true or false, got {self.fresh!r}")
-        if self.data is not None and not Path(self.data).is_file():
+        if self.data is not None and not self.data.is_file():
             raise DemoError(
                 f"data: no file {self.data}; leave it out to record demonstrations with the scripted expert"
             )
@@ -86,7 +90,7 @@ class DemoSettings:
     @property
     def folder(self) -> Path:
         """Where everything of this demo goes."""
-        return Path(self.out) / (self.name or self.task)
+        return self.out / (self.name or self.task)
 
     @property
     def episode_seeds(self) -> tuple[int, ...]:
@@ -97,34 +101,79 @@ class DemoSettings:
 def load_settings(folder: Path, task: str, overrides: Sequence[str] = ()) -> DemoSettings:
     """Settings of configs/demo/<task>.yaml with `key=value` overrides; `policies=a,b` keeps some of the policies.
 
+    Relative paths among them become absolute here, seen from the working directory: the stages run elsewhere.
     Raises DemoError naming the key, with "did you mean" for a misspelt one.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if task not in known:
         raise DemoError(f"no demo for task {task!r}{did_you_mean(task, known)} There are: {', '.join(known) or 'none'}")
-    tree = yaml.safe_load((folder / f"{task}.yaml").read_text())
     names = [f.name for f in dataclasses.fields(DemoSettings)]
-    for key in tree:
-        if key not in names or key == "name":
-            raise DemoError(f"{folder / task}.yaml: no setting {key!r}{did_you_mean(key, names)}")
-    tree["policies"] = {key: _entry(key, node) for key, node in tree["policies"].items()}
-    tree["common"], tree["name"] = tuple(tree.get("common", ())), task
+    tree = _read(folder / f"{task}.yaml", names)
+    tree["name"] = task
     for item in overrides:
         key, equals, text = item.partition("=")
         free = [name for name in names if name not in ("common", "task", "name")]
         if not equals or key not in free:
             raise DemoError(f"{item!r}: expected key=value{did_you_mean(key, free)} Keys: {', '.join(free)}")
-        tree[key] = _chosen(tree["policies"], text) if key == "policies" else yaml.safe_load(text)
+        tree[key] = _chosen(tree["policies"], text) if key == "policies" else _value(key, text)
+    for key in _PATHS:
+        if key in tree and (key == "out" or tree[key] is not None):
+            if not isinstance(tree[key], str):
+                raise DemoError(f"{key}: expected a path, got {tree[key]!r}")
+            tree[key] = Path(tree[key]).resolve()
+    tree.setdefault("out", DemoSettings.out.resolve())
     try:
         return DemoSettings(**tree)
-    except TypeError as error:
+    except TypeError as error:  # a setting is not given
         raise DemoError(f"{folder / task}.yaml: {error}") from error
 
 
+def _read(file: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The settings in a file, the policies as entries."""
+    try:
+        tree = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise DemoError(f"{file}: not YAML: {_in_a_line(error)}") from error
+    if not isinstance(tree, dict) or not isinstance(tree.get("policies"), dict):
+        raise DemoError(f"{file}: expected settings, key: value, with policies: {{name: {{label: ..., ...}}}}")
+    for key in tree:
+        if key not in names or key == "name":
+            raise DemoError(f"{file}: no setting {key!r}{did_you_mean(str(key), names)}")
+    tree["policies"] = {key: _entry(key, node) for key, node in tree["policies"].items()}
+    tree["common"] = _overrides("common", tree.get("common"))
+    return tree
+
+
+def _value(key: str, text: str) -> Any:
+    """What is meant by the override key=text: names and paths are taken as they are, null for none."""
+    if key in _TEXTS:
+        return None if text in ("", "null") else text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DemoError(f"{key}: {text!r} cannot be read: {_in_a_line(error)}") from error
+
+
+def _in_a_line(error: yaml.YAMLError) -> str:
+    return getattr(error, "problem", None) or str(error).splitlines()[0]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _overrides(at: str, node: Any) -> tuple[str, ...]:
+    given = [] if node is None else node
+    bad = [given] if not isinstance(given, list) else [x for x in given if not isinstance(x, str) or "=" not in x]
+    if bad:
+        raise DemoError(f"{at}: expected a list of texts like 'encoder.channels=32', got {bad[0]!r}")
+    return tuple(given)
+
+
 def _entry(key: str, node: Any) -> Entry:
-    if not isinstance(node, dict) or not set(node) <= {"label", "overrides"} or "label" not in node:
+    if not isinstance(node, dict) or not set(node) <= {"label", "overrides"} or not isinstance(node.get("label"), str):
         raise DemoError(f"policies.{key}: expected {{label: ..., overrides: [...]}}, got {node!r}")
-    return Entry(node["label"], tuple(node.get("overrides", ())))
+    return Entry(node["label"], _overrides(f"policies.{key}", node.get("overrides")))
 
 
 def _chosen(policies: Mapping[str, Entry], text: str) -> dict[str, Entry]:

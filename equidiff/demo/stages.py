@@ -13,7 +13,7 @@ from typing import Any
 from equidiff.demo.settings import DemoError
 from equidiff.results import write_json
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "clear", "refuse_foreign"]
 
 _NOTE = "stage.json"
 
@@ -64,17 +64,13 @@ class Stage:
             text if len(text) <= 80 else f"{name} changed" for name, text in zip(names, short, strict=True)
         )
 
-    def begin(self, fresh: bool = False) -> None:
+    def begin(self) -> None:
         """Claim the folder: go on if it was begun with these settings, else empty it.
 
         Raises DemoError for a folder with content that no demo made.
         """
-        if self.folder.exists() and (fresh or not self.begun):
-            if any(self.folder.iterdir()) and not (self.folder / _NOTE).exists():
-                raise DemoError(
-                    f"{self.folder}: has files that the demo did not make; move them away or choose another out=..."
-                )
-            shutil.rmtree(self.folder)
+        if not self.begun:
+            clear(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / _NOTE, self._tree(finished=False))
 
@@ -84,3 +80,16 @@ class Stage:
 
     def _tree(self, finished: bool) -> dict[str, Any]:
         return {"fingerprint": self.fingerprint, "finished": finished, "settings": dict(self.settings)}
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise DemoError for a folder with content that no demo made."""
+    if folder.exists() and not (folder.is_dir() and ((folder / _NOTE).exists() or not any(folder.iterdir()))):
+        raise DemoError(f"{folder}: has files that the demo did not make; move them away or choose another out=...")
+
+
+def clear(folder: Path) -> None:
+    """Delete the folder of a stage, if there is one. Raises DemoError for one with content that no demo made."""
+    refuse_foreign(folder)
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from equidiff.demo.evaluation import RESULT, read_cost, read_film
 from equidiff.demo.machine import cores, cpu, versions
+from equidiff.demo.places import seen_from
 from equidiff.demo.run import Demo, Trained, command_line
 from equidiff.report.page import write_page
 from equidiff.report.pictures import Clip, contact_sheet, write_video
@@ -48,7 +50,7 @@ def make_study(demo: Demo, trained: Sequence[Trained], command: Sequence[str]) -
         entrants.append(Entrant(key, policy.label, runs, facts))
     first = trained[0]
     several = f" with each of {s.seeds} training seeds" if s.seeds > 1 else ""
-    origin = f"seed {s.demo_seed}" if s.data is None else f"of {s.data}"
+    origin = f"seed {s.demo_seed}" if s.data is None else f"of {demo.from_root(s.data)}"
     recording = [("Only the demonstrations:", command_line(demo.generate_command()))] if s.data is None else []
     if s.observe is not None:
         recording.append(("Only the observations:", command_line(demo.prepare_command())))
@@ -71,6 +73,7 @@ def make_study(demo: Demo, trained: Sequence[Trained], command: Sequence[str]) -
         goal=s.goal,
         facts=facts_shown,
         commands=(
+            *_activation(demo.root),
             ("The whole comparison:", command_line(command)),
             *recording,
             *((f"Only the training of {run.label!r}:", command_line(run.command)) for run in trained if run.seed == 0),
@@ -85,7 +88,7 @@ def make_record(demo: Demo, trained: Sequence[Trained], study: Study, command: S
     record: dict[str, Any] = {
         "task": s.task,
         "demonstrations": s.n_demo,
-        "data": s.data,
+        "data": None if s.data is None else demo.from_root(s.data),
         "observe": s.observe,
         "steps": s.steps,
         "training_seeds": list(range(s.seeds)),
@@ -132,6 +135,15 @@ def save_record(record: Mapping[str, Any], demo: Demo) -> list[Path]:
     """Write demo.json, and the copy that `record=PATH` asks for."""
     s = demo.settings
     return [write_json(path, record) for path in (s.folder / "demo.json", s.record) if path is not None]
+
+
+def _activation(root: Path) -> Sequence[tuple[str, str]]:
+    """What the other commands need once in a terminal: the checkout and the environment that this runs in."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    steps = [f"cd {shlex.quote(str(root))}"]
+    if script.is_file():
+        steps.append(f". {shlex.quote(seen_from(root, script))}")
+    return [("First, once in a terminal:", " && ".join(steps))]
 
 
 def _about(entrant: Entrant, overrides: Sequence[str]) -> dict[str, Any]:

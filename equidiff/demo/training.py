@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from equidiff.demo.progress import say, tail
+from equidiff.demo.progress import ended, say, tail
 from equidiff.demo.settings import DemoError
 
 __all__ = ["Training", "train_all"]
@@ -74,7 +75,7 @@ class Training:
         self.wall_s = time.monotonic() - self._started
         if code != 0:
             raise DemoError(
-                f"training of {self.label!r} failed (exit status {code}). The command was\n  {' '.join(self.command)}\n"
+                f"training of {self.label!r} failed ({ended(code)}). The command was\n  {shlex.join(self.command)}\n"
                 f"{tail(self.log)}"
             )
         return True

@@ -224,9 +224,14 @@ class WorkerPool:
             process = self._processes[number]
             process.join(timeout=5.0)
             seeds = [seed for slot, seed in self._active.items() if slot % len(self._connections) == number]
+            advice = (
+                "the system kills a process like this when memory runs out: give fewer workers"
+                if process.exitcode == -signal.SIGKILL
+                else "run one of them with workers=1 to see why"
+            )
             raise RolloutError(
                 f"rollouts: worker {number} died with exit code {process.exitcode} while it had the seeds "
-                f"{', '.join(map(str, sorted(seeds))) or 'none'}; run one of them with workers=1 to see why"
+                f"{', '.join(map(str, sorted(seeds))) or 'none'}; {advice}"
             ) from error
 
     def _send(self, slot: int, message: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from equidiff.demo.evaluation import read_film, write_film
 from equidiff.demo.run import Demo
@@ -49,6 +50,7 @@ def test_everything_runs_once_and_is_then_reused(root: Path, evaluation: Any, ca
         ("rollouts=3", 0, 2),
         ("fresh=true", 2, 2),
         ("goal=0.9", 0, 0),
+        ("camera=birdview", 0, 2),
         ("workers=1", 0, 0),
     ],
 )
@@ -65,6 +67,15 @@ def test_a_change_repeats_what_depends_on_it(
     again = make(root, evaluation, change.replace("fresh=true", "fresh=false"))
     again.run()
     assert len(again.reused) == 5
+
+
+def test_after_an_interrupt_nothing_that_fresh_started_over_is_reused(root: Path, evaluation: Any) -> None:
+    make(root, evaluation).run()
+    (root / "scripts" / "generate_demos.py").write_text("import sys; sys.exit('interrupted')")
+    with pytest.raises(DemoError, match="interrupted"):
+        make(root, evaluation, "fresh=true").run()
+    assert make(root, evaluation).pending
+    assert not (root.parent / "out" / "lift" / "plain" / "seed0").exists()
 
 
 @pytest.mark.parametrize(
@@ -106,6 +117,59 @@ def test_a_file_of_demonstrations_replaces_the_recording(root: Path, evaluation:
     assert again.reused == []
 
 
+def test_relative_paths_are_of_the_folder_where_the_demo_was_started(
+    root: Path, evaluation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = root.parent / "some, where (1)"  # characters that Hydra would take for its own
+    here.mkdir()
+    (here / "mine.hdf5").write_text("episodes")
+    monkeypatch.chdir(here)
+    settings = load_settings(root / "configs" / "demo", "lift", ["out=made", "film=0"])
+    demo = Demo(settings, root, evaluation)
+    command = OverridesParser.create().parse_overrides(
+        [*demo.generate_command()[1:], *demo.train_command("plain", 0)[1:]]
+    )
+    assert {"out", "run_dir", "data.path"} <= {o.key_or_group for o in command}
+    assert all(Path(str(o.value())).is_relative_to(here) for o in command if o.key_or_group in ("out", "run_dir"))
+    monkeypatch.chdir(here.parent)
+    (here.parent / "mine.hdf5").write_text("episodes")
+    given = load_settings(root / "configs" / "demo", "lift", ["out=made", "data=mine.hdf5"])
+    trained = Demo(given, root, evaluation).run()
+    assert trained[0].checkpoint == here.parent / "made" / "lift" / "equivariant" / "seed0" / "checkpoints" / "final"
+    assert trained[0].checkpoint.is_dir()
+    assert not (root / "made").exists()
+
+
+def test_commands_name_what_is_in_the_checkout_from_there(
+    root: Path, evaluation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    demo = Demo(load_settings(root / "configs" / "demo", "lift"), root, evaluation)
+    assert "out=outputs/demo/lift/demonstrations/demos.hdf5" in demo.generate_command()
+    assert demo.eval_command("plain", 0)[1] == "checkpoint=outputs/demo/lift/plain/seed0/checkpoints/final"
+
+
+def test_files_of_somebody_else_are_found_before_any_work(root: Path, evaluation: Any) -> None:
+    demo = make(root, evaluation)
+    thesis = demo.settings.folder / "plain" / "seed0" / "thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.touch()
+    for again in ("fresh=false", "fresh=true"):
+        with pytest.raises(DemoError, match="plain/seed0: has files that the demo did not make"):
+            make(root, evaluation, again).run()
+    assert thesis.exists()
+    assert not demo.demonstrations.exists()
+
+
+def test_what_needs_no_episode_needs_no_simulator(root: Path, evaluation: Any) -> None:
+    demo = make(root, evaluation)
+    assert demo.pending
+    demo.run()
+    assert not make(root, evaluation).pending
+    assert make(root, evaluation, "fresh=true").pending
+    assert make(root, evaluation, "rollouts=3").pending
+
+
 def test_several_training_seeds(root: Path, evaluation: Any) -> None:
     demo = make(root, evaluation, "seeds=2")
     trained = demo.run()
@@ -132,6 +196,9 @@ def test_a_failing_generator_is_explained(root: Path, evaluation: Any) -> None:
         make(root, evaluation).run()
     (root / "scripts" / "generate_demos.py").write_text("print('done')")
     with pytest.raises(DemoError, match="did not write"):
+        make(root, evaluation).run()
+    (root / "scripts" / "generate_demos.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(DemoError, match=r"killed, as the system does when memory runs out.* workers=1 parallel=1"):
         make(root, evaluation).run()
 
 
@@ -202,6 +269,7 @@ def test_report_and_record_hold_the_outcomes(root: Path, evaluation: Any) -> Non
     }
     page = made["page"].read_text()
     assert "python scripts/train.py task=lift" in page
+    assert page.index(f"cd {root}") < page.index("python scripts/demo.py lift")
     assert "Training loss" in page
     record = make_record(demo, trained, study, command)
     assert [path.name for path in save_record(record, demo)] == ["demo.json", "demo.json"]

@@ -16,7 +16,21 @@ def test_overrides_replace_defaults(root: Path) -> None:
     assert (settings.seeds, settings.goal, settings.fresh) == (3, None, True)
     assert list(settings.policies) == ["plain"]
     assert settings.episode_seeds == (100000, 100001, 100002, 100003)
-    assert settings.folder == Path("outputs/demo/lift")
+    assert settings.folder == Path.cwd() / "outputs" / "demo" / "lift"
+
+
+def test_paths_are_those_of_the_folder_in_which_the_user_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = root.parent / "elsewhere"
+    here.mkdir()
+    (here / "mine.hdf5").touch()
+    monkeypatch.chdir(here)
+    settings = load_settings(root / "configs" / "demo", "lift", ["data=mine.hdf5", "out=5", "record=../r.json"])
+    monkeypatch.chdir(root)
+    assert settings.data == here / "mine.hdf5"
+    assert settings.folder == here / "5" / "lift"
+    assert settings.record == root.parent / "r.json"
+    none = load_settings(root / "configs" / "demo", "lift", ["data=null", "record="])
+    assert (none.data, none.record, none.folder) == (None, None, root / "outputs" / "demo" / "lift")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +42,12 @@ def test_overrides_replace_defaults(root: Path) -> None:
         ("steps=many", "got 'many'"),
         ("steps=true", "got True"),
         ("goal=95", "between 0 and 1"),
+        ("goal=high", "between 0 and 1, such as 0.95, got 'high'"),
+        ("goal=true", "got True"),
+        ("steps=[1", r"^steps: '\[1' cannot be read: .*expected"),
+        ("seeds=", "seeds: expected a whole number >= 1, got None"),
+        ("out=", "out: expected a path, got None"),
+        ("camera=null", "camera: expected a name, got None"),
         ("fresh=perhaps", "true or false"),
         ("policies=plane", "did you mean 'plain'"),
         ("policies=", "at least one"),
@@ -51,6 +71,11 @@ def test_unknown_task_names_the_known(root: Path) -> None:
         ("n_demo: 2", "", "n_demo"),
         ("label: Plain, ", "", "policies.plain"),
         ("[symmetry=trivial]", "[trivial]", "'encoder.channels=32', got 'trivial'"),
+        ("[symmetry=trivial]", "symmetry=trivial", "policies.plain: expected a list of texts"),
+        ("steps: 3", "steps: [3", r"lift\.yaml: not YAML"),
+        ("task: lift", "out: 5\ntask: lift", "out: expected a path, got 5"),
+        ("task: lift", "task: 5", "task: expected a name, got 5"),
+        ("goal: 0.5", "common: augment=rotation", "common: expected a list of texts .* got 'augment=rotation'"),
     ],
 )
 def test_wrong_files_say_where(root: Path, old: str, new: str, message: str) -> None:

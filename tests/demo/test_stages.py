@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from equidiff.demo.settings import DemoError
-from equidiff.demo.stages import Stage
+from equidiff.demo.stages import Stage, clear
 
 
 def test_a_finished_stage_is_recognised_by_its_settings(tmp_path: Path) -> None:
@@ -32,17 +32,25 @@ def test_begin_goes_on_with_equal_settings_and_empties_otherwise(tmp_path: Path)
     kept.touch()
     stage.begin()
     assert kept.exists()
-    stage.begin(fresh=True)
-    assert not kept.exists()
-    kept.touch()
     Stage(tmp_path / "a", {"steps": 4}).begin()
     assert not kept.exists()
 
 
+def test_clear_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "a", {"steps": 3})
+    clear(stage.folder)
+    stage.begin()
+    stage.finish()
+    clear(stage.folder)
+    assert not stage.finished
+    assert not stage.folder.exists()
+
+
 def test_begin_refuses_a_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(DemoError, match="did not make"):
-        Stage(tmp_path, {"steps": 3}).begin(fresh=True)
+    for claim in (Stage(tmp_path, {"steps": 3}).begin, lambda: clear(tmp_path), lambda: clear(tmp_path / "thesis.tex")):
+        with pytest.raises(DemoError, match="did not make"):
+            claim()
     assert (tmp_path / "thesis.tex").exists()
 
 
