@@ -9,7 +9,16 @@ import roma
 import torch
 from torch import Tensor
 
-__all__ = ["RotationStorage", "from_matrix", "nearest_rotation", "rotation_about_z", "storage_size", "to_matrix"]
+__all__ = [
+    "RotationStorage",
+    "first_row_rotation",
+    "from_matrix",
+    "nearest_rotation",
+    "quaternion_rotvec",
+    "rotation_about_z",
+    "storage_size",
+    "to_matrix",
+]
 
 RotationStorage = Literal["quat_xyzw", "quat_wxyz", "rotvec", "matrix", "rot6d"]
 _SIZES = {"quat_xyzw": 4, "quat_wxyz": 4, "rotvec": 3, "matrix": 9, "rot6d": 6}
@@ -86,6 +95,42 @@ def nearest_rotation(rows: Tensor) -> Tensor:
         u, _, vh = torch.linalg.svd(rows, full_matrices=False)
         two = torch.where(degenerate[..., None, None], u @ vh, two)
     return torch.cat([two, torch.linalg.cross(two[..., :1, :], two[..., 1:, :])], -2)
+
+
+def first_row_rotation(rows: Tensor) -> Tensor:
+    """(..., 2, 3) first two rows -> (..., 3, 3) rotation by Gram-Schmidt, the first row taken as exact.
+
+    Zhou et al. 2019 (arXiv 1812.07035), with rows in the place of columns. It does not commute with rotations about
+    the vertical, except on rows of a rotation, where it is `nearest_rotation`.
+    """
+    first = _unit(rows[..., 0, :])
+    second = rows[..., 1, :]
+    second = _unit(second - (first * second).sum(-1, keepdim=True) * first)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], -2)
+
+
+def quaternion_rotvec(matrix: Tensor) -> Tensor:
+    """(..., 3, 3) any matrix -> (..., 3): the rotation vector of the quaternion that its entries give.
+
+    Shepperd's method (1978): each row of X, 4 q q^T of a rotation, is a multiple of q, and the row i with the largest
+    diagonal gives q = X_i / (2 sqrt(X_ii)). Off the rotations q is not of unit length, and is used as it is: the
+    result is |q| times the rotation vector of q / |q|, w >= 0.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in matrix.unbind(-2))
+    rows = (  # of (w, x, y, z)
+        (1 + a + e + i, h - f, c - g, d - b),
+        (h - f, 1 + a - e - i, b + d, c + g),
+        (c - g, b + d, 1 - a + e - i, f + h),
+        (d - b, c + g, f + h, 1 - a - e + i),
+    )
+    table = torch.stack([torch.stack(row, -1) for row in rows], -2)
+    largest, at = table.diagonal(dim1=-2, dim2=-1).max(-1)  # at least 1, because they sum to 4
+    chosen = table.gather(-2, at[..., None, None].expand(*at.shape, 1, 4)).squeeze(-2)
+    quat = chosen / (2 * largest.sqrt())[..., None]
+    length: Tensor = quat.norm(dim=-1, keepdim=True)
+    unit = (quat / length)[..., [1, 2, 3, 0]]
+    rotvec: Tensor = roma.unitquat_to_rotvec(unit)
+    return rotvec * length
 
 
 def _unit(quat: Tensor) -> Tensor:

@@ -5,9 +5,10 @@
 
 experiment is equidiff_image_abs, equidiff_image_rel, equidiff_voxel_abs or equidiff_voxel_rel; sizes other than the
 published ones are overrides (encoder.channels=64 denoiser.widths=[256,512,1024]). state_dict is a safetensors file; a
-pickle is never opened, so the weights' owner exports them first (docs/published.md has the five lines). The checkpoint
-is loaded and evaluated like any other: scripts/eval.py checkpoint=OUT. Exit status 2 if the weights do not fit; the
-message names the key.
+pickle is never opened, so the weights' owner exports them first (docs/published.md has the five lines). Predicted
+rotations become true ones as in the published code; rotations=nearest takes the way that turns with the scene. The
+checkpoint is loaded and evaluated like any other: scripts/eval.py checkpoint=OUT. Exit status 2 if the weights do not
+fit; the message names the key.
 """
 
 from __future__ import annotations
@@ -37,8 +38,13 @@ def main(config: DictConfig) -> None:
         raise PublishedError(f"orientation: expected 'hand' or 'site', got {tree['orientation']!r}")
     path = Path(tree["state_dict"])
     state = read_state(path)
-    settings, spec = policy_tree(config), make_spec(config)
-    if tree["action"]["control"] == "relative":
+    relative = tree["action"]["control"] == "relative"
+    ways = {"published": "quaternion" if relative else "first_row", "nearest": "nearest"}
+    if tree["rotations"] not in ways:
+        raise PublishedError(f"rotations: expected 'published' or 'nearest', got {tree['rotations']!r}")
+    tree["action"]["fields"]["projection"] = ways[tree["rotations"]]
+    settings, spec = policy_tree(config), make_spec(tree)
+    if relative:
         settings["diffusion"]["clip"] = "entries"  # what the published relative policies clip
     torch.manual_seed(0)
     policy = make_policy(settings, spec).eval()

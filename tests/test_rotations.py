@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equidiff.rotations import from_matrix, nearest_rotation, rotation_about_z, storage_size, to_matrix
+from equidiff.rotations import (
+    first_row_rotation,
+    from_matrix,
+    nearest_rotation,
+    quaternion_rotvec,
+    rotation_about_z,
+    storage_size,
+    to_matrix,
+)
 
 STORAGES = ("quat_xyzw", "quat_wxyz", "rotvec", "matrix", "rot6d")
 angles = st.floats(-math.pi, math.pi)
@@ -142,3 +150,21 @@ def test_errors_name_the_form_and_what_came() -> None:
         to_matrix(torch.zeros(5, 3), "quat_xyzw")
     with pytest.raises(ValueError, match="'euler' is unknown"):
         from_matrix(torch.eye(3), "euler")
+
+
+@given(directions, lengths)
+def test_all_ways_back_to_a_rotation_agree_on_rotations(direction: tuple[float, float, float], length: float) -> None:
+    matrix = _matrix(direction, length)
+    torch.testing.assert_close(first_row_rotation(matrix[:2]), matrix, rtol=0, atol=1e-9)
+    torch.testing.assert_close(to_matrix(quaternion_rotvec(matrix), "rotvec"), matrix, rtol=0, atol=1e-7)
+
+
+def test_off_the_rotations_the_ways_back_differ_as_they_say() -> None:
+    rows = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(first_row_rotation(rows), torch.eye(3).double())  # the first row is exact
+    assert (nearest_rotation(rows)[0, 1] - torch.eye(3)[0, 1]).abs() > 0.1
+    stretched = 1.2 * rotation_about_z(0.5, like=rows)
+    trace = 1 + 1.2 * (2 * math.cos(0.5) + 1)  # 4 w^2
+    w, z = math.sqrt(trace) / 2, 2.4 * math.sin(0.5) / (2 * math.sqrt(trace))
+    want = torch.tensor([0.0, 0.0, math.hypot(w, z) * 2 * math.atan2(z, w)]).double()
+    torch.testing.assert_close(quaternion_rotvec(stretched), want, rtol=0, atol=1e-6)

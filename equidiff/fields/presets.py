@@ -109,9 +109,12 @@ def point_cloud_observation(
     return (cloud, *proprioception(absolute=not from_gripper))
 
 
-def absolute_action() -> tuple[Field, ...]:
-    """Target pose in the world frame and gripper: position, rotation vector, opening (7 values)."""
-    return (Position("position"), Rotation("rotation", storage="rotvec"), Scalars("gripper"))
+def absolute_action(projection: str = "nearest") -> tuple[Field, ...]:
+    """Target pose in the world frame and gripper: position, rotation vector, opening (7 values).
+
+    projection: how a predicted rotation becomes a true one, see Rotation.
+    """
+    return (Position("position"), Rotation("rotation", storage="rotvec", projection=projection), Scalars("gripper"))
 
 
 def planar_action() -> tuple[Field, ...]:
@@ -119,12 +122,14 @@ def planar_action() -> tuple[Field, ...]:
     return (Position("position"), DownwardRotation("rotation", storage="rotvec"), Scalars("gripper"))
 
 
-def relative_action(as_matrix: bool = False) -> tuple[Field, ...]:
+def relative_action(as_matrix: bool = False, projection: str = "nearest") -> tuple[Field, ...]:
     """Deltas in the world frame as OSC_POSE takes them: displacement, rotation vector, opening (7 values).
 
-    as_matrix: learn the rotation's 3x3 matrix, as the published relative control does.
+    as_matrix: learn the rotation's 3x3 matrix, as the published relative control does. projection: how a predicted
+    matrix becomes a rotation, see RotationDelta.
     """
-    return (Displacement("position"), RotationDelta("rotation", as_matrix=as_matrix), Scalars("gripper"))
+    rotation = RotationDelta("rotation", as_matrix=as_matrix, projection=projection)
+    return (Displacement("position"), rotation, Scalars("gripper"))
 
 
 def relative_trajectory_action(frame: str = "world") -> tuple[Field, ...]:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from equidiff.fields.base import Affine, FieldError, Mode, Moments, Source
-from equidiff.rotations import from_matrix, nearest_rotation, rotation_about_z, storage_size, to_matrix
+from equidiff.rotations import (
+    first_row_rotation,
+    from_matrix,
+    nearest_rotation,
+    quaternion_rotvec,
+    rotation_about_z,
+    storage_size,
+    to_matrix,
+)
 from equidiff.symmetry import Irreps
 
 __all__ = ["Displacement", "DownwardRotation", "Position", "Rotation", "RotationDelta", "Scalars"]
@@ -123,15 +131,19 @@ class Rotation(Source):
     """An orientation in the world frame. Turning the scene multiplies the matrix from the left by R_z.
 
     Features are the three columns of the first two rows: pairs (R[0, j], R[1, j]), j = 0, 1, 2, each of
-    frequency 1; no scaling, because a scale would leave the manifold. `encode` returns to the nearest
-    rotation by a map that commutes with R_z.
+    frequency 1; no scaling, because a scale would leave the manifold.
+
+    projection: how `encode` returns to a rotation: "nearest", by a map that commutes with R_z, or "first_row", as the
+    published policies do (Gram-Schmidt, which takes the first row as exact). They differ off the rotations only.
     """
 
     storage: str = "quat_xyzw"
+    projection: str = "nearest"
     scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         storage_size(self.storage)
+        _known_projection(self, "nearest", "first_row")
 
     @property
     def irreps(self) -> Irreps:
@@ -146,7 +158,8 @@ class Rotation(Source):
 
     def encode(self, features: Tensor, raw: Mapping[str, Tensor]) -> Tensor:
         rows = features.reshape(*features.shape[:-1], 3, 2).transpose(-1, -2)
-        return from_matrix(nearest_rotation(rows), self.storage)
+        rotation = nearest_rotation(rows) if self.projection == "nearest" else first_row_rotation(rows)
+        return from_matrix(rotation, self.storage)
 
     def rotate(self, stored: Tensor, angle: Tensor | float) -> Tensor:
         turned = rotation_about_z(angle, like=stored) @ to_matrix(stored, self.storage)
@@ -199,15 +212,22 @@ class RotationDelta(Source):
 
     as_matrix: a stored rotation vector becomes the features of its matrix, its numbers read as radians, which is
     what the published relative control learns (Wang et al. 2024). It must be shorter than pi.
+
+    projection: how `encode` of a matrix returns to a rotation: "nearest", by a map that commutes with turning, or, with
+    as_matrix, "quaternion", as the published policies do (equidiff.rotations.quaternion_rotvec). They differ off the
+    rotations only.
     """
 
     storage: str = "rotvec"
     as_matrix: bool = False
+    projection: str = "nearest"
     floor: ClassVar[float] = 1e-2
 
     def __post_init__(self) -> None:
         if self.storage not in ("rotvec", "matrix"):
             raise FieldError(f"RotationDelta({self.key!r}): storage must be 'rotvec' or 'matrix', got {self.storage!r}")
+        learned = self.as_matrix and self.storage == "rotvec"
+        _known_projection(self, "nearest", *(["quaternion"] if learned else []))
 
     @property
     def _vector(self) -> bool:
@@ -236,8 +256,10 @@ class RotationDelta(Source):
         if self._vector:
             return features
         # the polar factor of the whole matrix commutes with conjugation; the two-row closed form would not
-        entries = features @ _basis(features)
-        u, _, vh = torch.linalg.svd(entries.reshape(*entries.shape[:-1], 3, 3))
+        entries = (features @ _basis(features)).reshape(*features.shape[:-1], 3, 3)
+        if self.projection == "quaternion":
+            return quaternion_rotvec(entries)
+        u, _, vh = torch.linalg.svd(entries)
         sign = torch.linalg.det(u @ vh)[..., None, None]
         proper: Tensor = torch.cat([u[..., :2], u[..., 2:] * sign], -1) @ vh
         return proper.flatten(-2) if self.storage == "matrix" else from_matrix(proper, "rotvec")
@@ -255,6 +277,14 @@ class RotationDelta(Source):
         turn = rotation_about_z(angle, like=stored)
         matrix = stored.reshape(*stored.shape[:-1], 3, 3)
         return (turn @ matrix @ turn.transpose(-1, -2)).flatten(-2)
+
+
+def _known_projection(field: Rotation | RotationDelta, *known: str) -> None:
+    if field.projection not in known:
+        raise FieldError(
+            f"{type(field).__name__}({field.key!r}): projection must be {' or '.join(map(repr, known))}, got "
+            f"{field.projection!r}"
+        )
 
 
 def _unit(pair: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ FIELDS = [
     *(fields.Rotation("r", storage=s) for s in STORAGES),
     *(fields.RotationDelta("d", storage=s) for s in ("rotvec", "matrix")),
     fields.RotationDelta("d", as_matrix=True),
+    fields.RotationDelta("d", as_matrix=True, projection="quaternion"),
+    *(fields.Rotation("r", storage=s, projection="first_row") for s in STORAGES),
     *(fields.DownwardRotation("r", storage=s) for s in STORAGES),
     fields.Height("cube_pos"),
     fields.RelativePosition("cube_pos", "eef_pos"),

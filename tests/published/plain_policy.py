@@ -115,6 +115,15 @@ class PlainPolicy(nn.Module):
             result = torch.stack([x, y, z, r[0], r[2], r[4], r[1], r[3], r[5], g], 1)
         return result.view(batch, length, -1)
 
+    def rotation_vector(self, chunk: Tensor) -> Tensor:
+        """(B, T, 3): how the published code stores the rotation of a sampled chunk, true or not."""
+        if self.relative:
+            return _axis_angle(_quaternion(chunk[..., 3:12].unflatten(-1, (3, 3))))
+        a, b = chunk[..., 3:6], chunk[..., 6:9]
+        a = nn.functional.normalize(a, dim=-1)
+        b = nn.functional.normalize(b - (a * b).sum(-1, keepdim=True) * a, dim=-1)
+        return _axis_angle(_quaternion(torch.stack([a, b, torch.linalg.cross(a, b)], -2)))
+
     def sample(self, condition: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
         """diffusers' own sampler with clipped samples, as published: a chunk in the unit of the normaliser."""
         scheduler: Any = DDPMScheduler(
@@ -129,6 +138,31 @@ class PlainPolicy(nn.Module):
             out = self.denoise(noise, t.expand(len(noise)), condition)
             noise = scheduler.step(out, t, noise, generator=generator).prev_sample
         return noise
+
+
+def _quaternion(m: Tensor) -> Tensor:
+    """(..., 3, 3) -> (..., 4), w first and w >= 0: the best of four expressions, not made of unit length."""
+    signs = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]).to(m)
+    twice = (1 + torch.diagonal(m, dim1=-2, dim2=-1) @ signs.T).clamp(min=0).sqrt()  # 2 |w|, 2 |x|, 2 |y|, 2 |z|
+    best = twice.argmax(-1)
+    out = torch.empty(*m.shape[:-2], 4)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in m.shape[:-2])):
+        at, r = tuple(place.tolist()), m[tuple(place.tolist())]
+        k, t = int(best[at]), twice[at][best[at]]
+        spin = torch.stack([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / (2 * t)
+        if k == 0:
+            q = torch.cat([t[None] / 2, spin])
+        else:
+            q = torch.cat([spin[k - 1 : k], (r + r.T)[k - 1] / (2 * t)])
+            q[k] = t / 2
+        out[at] = -q if q[0] < 0 else q
+    return out
+
+
+def _axis_angle(quaternion: Tensor) -> Tensor:
+    w, v = quaternion[..., :1], quaternion[..., 1:]
+    half = torch.atan2(v.norm(dim=-1, keepdim=True), w)
+    return v / (half.sin() / (2 * half))
 
 
 def _conv(space: Any, inputs: int, outputs: int, kernel: int, padding: int = 0, **rest: Any) -> en.EquivariantModule:

@@ -48,7 +48,8 @@ def _spare(kind: str, *overrides: str) -> DiffusionPolicy:
 
 
 def _ours(kind: str, *overrides: str) -> DiffusionPolicy:
-    clip = ["diffusion.clip=entries"] if kind.endswith("rel") else []
+    way = f"+action.fields.projection={'quaternion' if kind.endswith('rel') else 'first_row'}"
+    clip = [way, "diffusion.clip=entries"] if kind.endswith("rel") else [way]
     choice = [f"experiment=equidiff_{kind}", "task=stack_d1", "data.path=x", *SIZES, *clip, *overrides]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", choice), resolve=True)
@@ -107,6 +108,7 @@ def test_it_is_the_same_policy(kind: str) -> None:
     scale = torch.tensor([1.0] * 3 if theirs.relative else [2.9, 2.9, 6.0])
     offset = torch.tensor([0.0] * 3 if theirs.relative else [0.0, 0.0, -5.7])
     _close(predicted[..., :3], (chunk[..., :3] - offset) / scale, 1e-4)
+    _close(predicted[..., 3:6], theirs.rotation_vector(chunk), 1e-4)
     _close(predicted[..., 6], chunk[..., -1], 1e-4)
     assert not any(name.startswith("normalizer.params_dict") for name in ours.state_dict())
 
@@ -120,8 +122,8 @@ def _close(got: Tensor, want: Tensor, tolerance: float) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["image_abs", "image_rel"])
 def test_rotations_come_back_as_they_went_in(kind: str) -> None:
-    """On true rotations our way back (the nearest rotation) is theirs: only off them the two differ."""
-    spec = _ours(kind).spec
+    """On true rotations the nearest one is theirs, too: only off them the two differ."""
+    spec = _ours(kind, "action.fields.projection=nearest").spec
     entries = action_order(spec).entries.float()
     generator = torch.Generator().manual_seed(1)
     vector = torch.nn.functional.normalize(torch.randn(50, 16, 3, generator=generator), dim=-1) * 2
@@ -181,7 +183,7 @@ def test_another_policy_says_which_setting_would_fit() -> None:
     with pytest.raises(PublishedError, match=r"'diff\.enc_a\.0\.weights' is"):
         convert_policy(_state("image_rel"), _ours("image_abs"))
     with pytest.raises(PublishedError, match="use action=absolute or action=relative_matrix"):
-        convert_policy(_state("image_rel"), _ours("image_abs", "action=relative"))
+        convert_policy(_state("image_rel"), _ours("image_abs", "action=relative", "action.fields.projection=nearest"))
 
 
 def test_a_normaliser_about_another_centre_is_remarked() -> None:
@@ -223,12 +225,15 @@ def test_the_script_writes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert run("orientation=wrist") == 2
     assert "orientation: expected 'hand' or 'site', got 'wrist'" in capsys.readouterr().err
+    assert run("rotations=true") == 2
+    assert "rotations: expected 'published' or 'nearest', got True" in capsys.readouterr().err
     assert run() == 0
     manifest = inspect_checkpoint(tmp_path / "made")
     assert manifest["control"] == "relative"
     assert manifest["data"]["published"]["file"] == "policy.safetensors"
     assert manifest["perception"]["settings"]["image"] == ["agentview", "robot0_eye_in_hand"]
     loaded, direct = load_policy(tmp_path / "made"), _ours("image_rel")
+    assert loaded.spec == direct.spec
     convert_policy(_state("image_rel"), direct)
     assert loaded.diffusion.clip == "entries"
     obs, _ = _observed(direct, 1)
