@@ -16,7 +16,8 @@ outputs/demo/<task> (out=... for another place than outputs/demo):
     demonstrations/     the recorded demonstrations
     <policy>/seed<k>/   one training: settings, metrics, checkpoints, rollouts
 
-An interrupted demo goes on where it was: run the same command again.
+Paths are of the folder in which you are. An interrupted demo goes on where it was: run the same command again, without
+fresh=true (it is printed).
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ outputs/visual_evidence/<name> (out=... for another place than outputs/visual_ev
     observations/       what the policies see of them
     <policy>/seed<k>/   one training: settings, metrics, checkpoints, rollouts
 
-An interrupted call goes on where it was: run the same command again.
+Paths are of the folder in which you are. An interrupted call goes on where it was: run the same command again, without
+fresh=true (it is printed).
 """
 
 from __future__ import annotations
