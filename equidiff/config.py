@@ -7,6 +7,7 @@ says what was meant, and a config from somebody else (a checkpoint) can only nam
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-__all__ = ["ALLOWED", "ConfigError", "build", "check", "did_you_mean"]
+__all__ = ["ALLOWED", "ConfigError", "build", "check", "check_count", "did_you_mean"]
 
 ALLOWED = (
     "equidiff.augment",
@@ -45,11 +46,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """`value` if it is a whole number >= least; else ConfigError about the setting `name`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}: expected a whole number >= {least}, got {value!r}")
+    return value
+
+
 def build(node: Mapping[str, Any], *, allow: Sequence[str] | None = None, **arguments: Any) -> Any:
     """Check the tree `node` and build the object it names, passing `arguments` on to the root.
 
     allow: None for the user's own config (any importable target), or the modules that may be named,
-    e.g. `ALLOWED` for a tree that came with a checkpoint. Raises ConfigError.
+    e.g. `ALLOWED` for a tree that came with a checkpoint. Raises ConfigError, also for arguments that a
+    constructor refuses, now or when a factory (`_partial_`) in the tree is called later.
     """
     tree = OmegaConf.to_container(OmegaConf.create(dict(node)), resolve=True)
     assert isinstance(tree, dict)
@@ -59,6 +68,7 @@ def build(node: Mapping[str, Any], *, allow: Sequence[str] | None = None, **argu
         made = instantiate({**tree, "_partial_": True} if arguments else tree, _convert_="all")
     except InstantiationException as error:
         raise _unwrapped(error) from error
+    made = _located(made, "config")
     return made(**arguments) if arguments else made
 
 
@@ -111,6 +121,34 @@ def _check_node(node: Mapping[str, Any], allow: Sequence[str] | None, given: set
     missing = sorted(needed - set(node) - given)
     if missing:
         raise ConfigError(f"{at}: {target} needs {missing[0]!r}, which is not set")
+
+
+class _Factory(functools.partial[Any]):
+    """A partial that names its node when the constructor refuses its arguments, as `build` does for other nodes."""
+
+    at: str
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        try:
+            return super().__call__(*args, **keywords)
+        except ConfigError:  # of a node further down
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:  # torch raises the last for sizes below zero
+            raise ConfigError(f"{self.at}: {error}") from error
+
+
+def _located(made: Any, at: str) -> Any:
+    """`made` with every factory in it knowing its node."""
+    if isinstance(made, functools.partial):
+        keywords = {key: _located(value, f"{at}.{key}") for key, value in made.keywords.items()}
+        factory = _Factory(made.func, *made.args, **keywords)
+        factory.at = at
+        return factory
+    if isinstance(made, dict):
+        return {key: _located(value, f"{at}.{key}") for key, value in made.items()}
+    if isinstance(made, list):
+        return [_located(value, f"{at}[{i}]") for i, value in enumerate(made)]
+    return made
 
 
 def _unwrapped(error: InstantiationException) -> ConfigError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,20 +14,36 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from equidiff.config import did_you_mean
+from equidiff.config import ConfigError, did_you_mean
 
-__all__ = ["CONFIGS", "run_app"]
+__all__ = ["CONFIGS", "composed", "run_app", "told"]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+
+_ROOM = "make room on that disk, or write to another one, and give the command again"
+_PLACE = "choose a place that you may write to, or have the rights changed"
+_LOOK = "HYDRA_FULL_ERROR=1 shows what was being done"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EACCES: _PLACE,
+    errno.EPERM: _PLACE,
+    errno.EROFS: _PLACE,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "expected a file, give its path",
+    errno.EEXIST: "choose another name",
+}
 
 
 def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None, configs: Path = CONFIGS) -> None:
     """Compose configs/`name`.yaml with the command line, call `main` with it and exit with what it returns.
 
     `--help` prints `doc`, the groups and the settings. A misspelt override says what was meant; errors of
-    equidiff are printed without a trace, exit code 2. Hydra's own flags (--multirun, --cfg job, ...) work.
+    equidiff, and files that cannot be read or written, are told in a line without a trace, exit code 2
+    (HYDRA_FULL_ERROR=1 shows the trace). Hydra's own flags (--multirun, --cfg job, ...) work.
     `data=FILE` stands for `data.path=FILE`, and `obs=[...]` for `obs.make=[...]`, where the script has that setting and
     does not choose from the group of that name.
     """
@@ -35,9 +53,9 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
         raise SystemExit(0)
     if not any(a.startswith("-") for a in arguments):  # Hydra's flags (a sweep, --cfg) are checked by Hydra itself
         try:
-            _compose(name, arguments, configs)
-        except (HydraException, OmegaConfBaseException) as error:
-            _fail(_explain(error, name, arguments, configs))
+            composed(name, arguments, configs)
+        except ConfigError as error:
+            _fail(str(error))
     code: list[int] = []
 
     @hydra.main(config_path=str(configs), config_name=name, version_base="1.3")
@@ -46,6 +64,14 @@ def run_app(main: Callable[[DictConfig], int | None], name: str, doc: str | None
 
     app()
     raise SystemExit(max(code, default=0))
+
+
+def composed(name: str, overrides: list[str], configs: Path = CONFIGS) -> DictConfig:
+    """configs/`name`.yaml with the overrides. Raises ConfigError that says what may have been meant."""
+    try:
+        return _compose(name, overrides, configs)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, name, overrides, configs)) from error
 
 
 def _as_path(argument: str, name: str, configs: Path) -> str:
@@ -65,14 +91,22 @@ def _guarded(main: Callable[[DictConfig], int | None], config: DictConfig) -> in
         if missing:
             _fail(f"{missing[0]} is not set; give it on the command line: {missing[0]}=...")
         return main(config) or 0
-    except (ValueError, MissingMandatoryValue) as error:
-        if not _ours(error):
+    except Exception as error:
+        message = told(error)
+        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        _fail(str(error))
-    except RuntimeError as error:
-        if not _ours(error):
-            raise
-        _fail(str(error))
+        _fail(". ".join([message, *getattr(error, "__notes__", [])]))
+
+
+def told(error: Exception) -> str | None:
+    """What to tell the user instead of a trace; None for an error that is a fault of the program."""
+    if _ours(error):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        where = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        reason = f"{error.strerror or type(error).__name__}; {_REMEDIES.get(error.errno, _LOOK)}"
+        return f"{where}: {reason}" if where else reason
+    return None
 
 
 def _ours(error: BaseException) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from equidiff.statistics import Paired, Proportion, paired
+from equidiff.writing import write_text
 
 __all__ = ["ResultError", "RolloutResult", "compare", "write_json"]
+
+_ITEMS = {"seeds": int, "success": bool, "success_any": bool, "steps": int}  # lists with one item an episode
 
 
 class ResultError(ValueError):
@@ -97,13 +100,24 @@ class RolloutResult:
         missing = [name for name in names if not isinstance(tree, dict) or name not in tree]
         if missing:
             raise ResultError(f"{where}: has no {missing[0]!r}; expected the JSON that scripts/eval.py writes")
-        lists = {name: tuple(tree[name]) for name in ("seeds", "success", "success_any", "steps")}
+        for name, kind in _ITEMS.items():
+            if not isinstance(tree[name], list) or not all(type(item) is kind for item in tree[name]):
+                raise ResultError(
+                    f"{where}: {name}: expected a list of {kind.__name__}, got {repr(tree[name])[:60]}; the file was "
+                    "altered or is not of scripts/eval.py, evaluate again"
+                )
+        if isinstance(tree["wall_s"], bool) or not isinstance(tree["wall_s"], int | float):
+            raise ResultError(f"{where}: wall_s: expected seconds, got {tree['wall_s']!r}")
+        lists: dict[str, Any] = {name: tuple(tree[name]) for name in _ITEMS}
         details = {key: value for key, value in tree.items() if key not in (*names, *derived)}
         return cls(tree["task"], tree["checkpoint"], tree["policy"], **lists, wall_s=tree["wall_s"], details=details)
 
 
 def compare(first: RolloutResult, second: RolloutResult) -> Paired:
-    """Paired table of the final states of two policies on the same episodes. Raises ResultError if they differ."""
+    """Paired table of the final states of two policies on the same episodes. Raises ResultError if they differ.
+
+    Another `batch` is told by a warning only: the episodes are the same, up to rounding in the policy.
+    """
     if first.task != second.task:
         raise ResultError(
             f"compare: different tasks, {first.task!r} and {second.task!r}; a paired test needs the same episodes"
@@ -115,31 +129,24 @@ def compare(first: RolloutResult, second: RolloutResult) -> Paired:
             f"only in the first: {_some(only[0])}; only in the second: {_some(only[1])}. "
             "Evaluate both with the same seed=... and n=..."
         )
-    for name in ("horizon", "stop_on_success"):
+    for name in ("horizon", "stop_on_success", "physics"):
         a, b = first.details.get(name), second.details.get(name)
         if a is not None and b is not None and a != b:
             raise ResultError(f"compare: {name} differs ({a} and {b}); evaluate both with the same setting")
+    batches = first.details.get("batch"), second.details.get("batch")
+    if None not in batches and batches[0] != batches[1]:
+        warnings.warn(
+            f"compare: batch differs ({batches[0]} and {batches[1]}); a policy rounds differently in it, so that a few "
+            "episodes may end otherwise for that alone. Evaluate both with the same batch=... to exclude it",
+            stacklevel=2,
+        )
     outcome = dict(zip(second.seeds, second.success, strict=True))
     return paired(first.success, [outcome[seed] for seed in first.seeds])
 
 
 def write_json(path: str | os.PathLike[str], tree: Any) -> Path:
-    """Write JSON through a temporary file beside `path`, so that a kill never leaves half a file."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(tree, indent=1) + "\n"
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+    """Write JSON, atomically; returns the path."""
+    return write_text(path, json.dumps(tree, indent=1) + "\n")
 
 
 def _some(seeds: Sequence[int]) -> str:

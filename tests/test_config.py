@@ -116,3 +116,27 @@ def test_a_misspelt_part_of_the_policy_is_named() -> None:
     composed = config(overrides=["+denoiser.block=2"])
     with pytest.raises(ConfigError, match=r"config\.denoiser\.block: .* no argument 'block'; did you mean 'blocks'\?"):
         make_policy(policy_tree(composed), make_spec(composed))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["denoiser=fibrewise_unet_small", "denoiser.kernel=4"], "config.denoiser: FibrewiseUNet: kernel must be odd"),
+        (["denoiser.dropout=3"], "config.denoiser: dropout probability has to be between 0 and 1"),
+        (["denoiser.channels=-1"], "config.denoiser: Trying to create tensor with negative dimension"),
+        (["encoder.channels=many"], "config.encoder.encoders.state: "),
+        (["augment=crop", "+augment.side.voxels=1.0"], "config: RandomCrop.side: 'voxels' is not"),
+    ],
+)
+def test_what_a_constructor_refuses_names_its_node(overrides: list[str], message: str) -> None:
+    composed = config(overrides=overrides)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        make_policy(policy_tree(composed), make_spec(composed))
+
+
+def test_a_factory_still_is_one() -> None:
+    factory = build({"_target_": "equidiff.nn.GroupLinear", "_partial_": True, "inputs": 1, "symmetry": C8})
+    assert factory.keywords == {"inputs": 1, "symmetry": Symmetry(8)}
+    assert factory(outputs=2).symmetry == Symmetry(8)
+    with pytest.raises(ConfigError, match=r"^config: .*outputs"):
+        factory()

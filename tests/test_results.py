@@ -20,7 +20,7 @@ RESULT = RolloutResult(
     success_any=(True, True, True),
     steps=(100, 100, 100),
     wall_s=1.25,
-    details={"horizon": 100},
+    details={"horizon": 100, "physics": "fast", "batch": 4},
 )
 
 
@@ -43,11 +43,36 @@ def test_compare_matches_episodes_by_seed() -> None:
         ({"seeds": (3, 1, 4)}, "only in the first: 2; only in the second: 4"),
         ({"task": "stack"}, "'lift' and 'stack'"),
         ({"details": {"horizon": 50}}, "horizon differs"),
+        ({"details": {"physics": "robosuite"}}, r"physics differs \(fast and robosuite\)"),
     ],
 )
 def test_compare_refuses_other_episodes(change: dict[str, object], message: str) -> None:
     with pytest.raises(ResultError, match=message):
         compare(RESULT, dataclasses.replace(RESULT, **change))  # type: ignore[arg-type]
+
+
+def test_another_batch_is_told() -> None:
+    other = dataclasses.replace(RESULT, details={**RESULT.details, "batch": 2})
+    with pytest.warns(UserWarning, match=r"batch differs \(4 and 2\); .* Evaluate both with the same batch"):
+        assert compare(RESULT, other) == compare(RESULT, RESULT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("success", None),
+        ("success", "true"),
+        ("success", [None, True, True]),
+        ("success_any", [1, 0, 1]),
+        ("seeds", [1, 2, True]),
+        ("seeds", 3),
+        ("steps", [1.5, 2, 3]),
+        ("wall_s", None),
+    ],
+)
+def test_values_of_another_kind_are_named(name: str, value: object) -> None:
+    with pytest.raises(ResultError, match=rf"^mine: {name}: expected .*, got "):
+        RolloutResult.from_json({**RESULT.to_json(), name: value}, where="mine")
 
 
 def test_lists_of_different_length_and_repeated_seeds_are_refused() -> None:

@@ -202,6 +202,26 @@ def test_two_processes_share_a_batch(demos: Path, tmp_path: Path) -> None:
         (["horizon.execute=20"], "horizon.execute"),
         (["trainer.max_steps=null"], "exactly one of max_steps, epochs and demo_epochs"),
         (["trainer.max_steps"], "trainer.max_steps"),
+        (["denoiser=fibrewise_unet", "denoiser.kernel=4"], "config.denoiser: FibrewiseUNet: kernel must be odd"),
+        (
+            ["experiment=equidiff_image_abs", "task=stack_d1", "encoder.channels=8", "obs.fields.size=85"],
+            "config.encoder.encoders.scene: SceneImageEncoder('agentview_image'): crop=76 of 85 would move the middle",
+        ),
+        (["experiment=equidiff_image_abs", "task=stack_d1", "encoder.channels=8", "augment=crop"], "RandomCrop: "),
+        (
+            [
+                "encoder=equi_image",
+                "obs=image",
+                "encoder.channels=8",
+                "+encoder.encoders.wrist.norm=batch",
+                "+encoder.encoders.wrist.weights=none.safetensors",
+            ],
+            "encoder.encoders.wrist.weights: no such file none.safetensors",
+        ),
+        (
+            ["run_dir=/proc/nowhere/run", "trainer.max_steps=2"],
+            "error: /proc/nowhere: No such file or directory; check",
+        ),
     ],
 )
 def test_mistakes_are_answered_in_a_line(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from equidiff.writing import write_text
+
 __all__ = ["card", "command", "data_uri", "document", "table", "write_html"]
 
 _CSS = """
@@ -67,15 +69,7 @@ def document(title: str, body: Sequence[str], style: str = "", script: str = "")
 
 def write_html(path: str | os.PathLike[str], text: str) -> Path:
     """Write a page through a temporary file; returns the path."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    return write_text(path, text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:

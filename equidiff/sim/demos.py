@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from equidiff.config import check_count
 from equidiff.data.writer import DemoWriter
 from equidiff.sim.collect import Demonstration, GenerationError, Recorder, in_seed_order
 from equidiff.sim.env import TaskEnv, env_arguments, make_env
@@ -139,10 +140,11 @@ def collect(
     """Add solved attempts to `writer` until it has `n`, in the order of their seeds, and finish its file.
 
     make: as of `in_seed_order`. name: of who attempts, for messages. least: share of solved attempts below which it
-    gives up, after 20. facts: what to note in the file about a run that attempted something. Raises GenerationError.
+    gives up, after 20. facts: what to note in the file about a run that attempted something. Raises GenerationError,
+    and ConfigError for n or workers below 1.
     """
-    if n < 1 or workers < 1:
-        raise ValueError(f"generate: expected n >= 1 and workers >= 1, got n={n}, workers={workers}")
+    check_count("n", n)
+    check_count("workers", workers)
     solved = solved_any = tried = 0
     written = len(writer.seeds_done)
     begin = max((s + 1 for s in writer.seeds_done), default=seed)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from equidiff.checkpoint import CheckpointError, inspect_checkpoint, load_policy
+from equidiff.config import check_count
 from equidiff.policy import Policy
 from equidiff.results import RolloutResult
 from equidiff.sim.rollouts import Episode, Footage, Rollouts, summarise
@@ -43,10 +44,10 @@ class RolloutEvaluator:
         from equidiff.sim.seeing import sight_of
 
         described = Task.from_config(task)
-        self.seeds = list(range(seed, seed + n))
+        self.seeds = _seeds("evaluation.", n, seed)
         seen, renderer = (None, None) if spec is None else sight_of(perception, spec)
         make = functools.partial(make_env, described, control, perception=seen, renderer=renderer)
-        self.rollouts = Rollouts(make, horizon=described.horizon, workers=workers, batch=min(batch, n))
+        self.rollouts = Rollouts(make, horizon=described.horizon, workers=workers, batch=batch)
 
     def __call__(self, policy: Policy, step: int) -> dict[str, float]:
         """Evaluate now; `step` is the optimiser step, for the progress bar."""
@@ -79,28 +80,30 @@ def evaluate_checkpoint(
 ) -> tuple[RolloutResult, list[Episode]]:
     """Roll a checkpoint out on the seeds seed .. seed + n - 1 of the task it was trained for.
 
-    film: number of episodes to film. Raises CheckpointError if the checkpoint is damaged or names no task, and
-    PerceptionError if its pictures were drawn otherwise than they would be now, unless `ignore_mismatch`.
+    film: number of episodes to film. Raises ConfigError for numbers out of range, CheckpointError if the checkpoint is
+    damaged or names no task, and PerceptionError if its pictures were drawn otherwise than they would be now, unless
+    `ignore_mismatch`.
     """
     from equidiff.sim.env import make_env
     from equidiff.sim.seeing import sight_of
 
+    seeds = _seeds("", n, seed)
+    check_count("film", film, least=0)
+    if horizon is not None:
+        check_count("horizon", horizon)
     manifest = inspect_checkpoint(checkpoint)
     if "task" not in manifest or "control" not in manifest:
         raise CheckpointError(f"{checkpoint}: its manifest names no task; it was not written by scripts/train.py")
     task = Task.from_config(manifest["task"])
     policy = load_policy(checkpoint, device=device)
     steps = horizon or task.horizon
-    seeds = list(range(seed, seed + n))
     perception, renderer = sight_of(manifest.get("perception"), policy.spec, ignore_mismatch)
     make = functools.partial(
         make_env, task, manifest["control"], physics=physics, perception=perception, renderer=renderer
     )
     footage = Footage(camera=task.camera, width=frame_size, height=frame_size) if film else None
     began = time.perf_counter()
-    with Rollouts(
-        make, horizon=steps, workers=workers, batch=min(batch, n), stop_on_success=stop_on_success
-    ) as rollouts:
+    with Rollouts(make, horizon=steps, workers=workers, batch=batch, stop_on_success=stop_on_success) as rollouts:
         episodes = rollouts.run(
             policy, seeds, footage=footage, film=seeds[:film], label=label or f"rollouts of {task.name}"
         )
@@ -113,8 +116,13 @@ def evaluate_checkpoint(
         horizon=steps,
         stop_on_success=stop_on_success,
         physics=physics,
-        batch=min(batch, n),
+        batch=batch,
         versions={name: metadata.version(name) for name in ("torch", "robosuite", "mujoco")},
         cpu=platform.processor() or platform.machine(),
     )
     return result, episodes
+
+
+def _seeds(at: str, n: int, first: int) -> list[int]:
+    first = check_count(f"{at}seed", first, least=0)
+    return list(range(first, first + check_count(f"{at}n", n)))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from equidiff.config import ConfigError
 from equidiff.sim.task import Start, Task
 
 __all__ = ["sample_objects", "sample_start"]
 
 
 def sample_objects(task: Task, rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
-    """{object: (x, y, yaw)} in metres and radians, uniform by area, at least `task.clearance` apart."""
+    """{object: (x, y, yaw)} in metres and radians, uniform by area, at least `task.clearance` apart.
+
+    Raises ConfigError if no such arrangement is found.
+    """
     assert task.placement is not None
     for _ in range(1000):
         poses: dict[str, tuple[float, float, float]] = {}
@@ -25,7 +29,7 @@ def sample_objects(task: Task, rng: np.random.Generator) -> dict[str, tuple[floa
         distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
         if (distances[np.triu_indices(len(points), 1)] >= task.clearance).all():
             return poses
-    raise ValueError(
+    raise ConfigError(
         f"task {task.name}: no arrangement of {', '.join(task.placement)} with a clearance of {task.clearance} m was "
         "found in 1000 tries; lower task.clearance or raise the radii in task.placement"
     )

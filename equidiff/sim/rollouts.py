@@ -3,7 +3,7 @@
 An episode is a function of the policy and its seed alone: the environment is reset with the seed, the
 sampler draws from a generator of the seed, and the policy always sees batches of one size in which the
 seed has a fixed row (matrix kernels may round rows of one batch differently). So neither the number of
-workers nor the order in which they answer changes a result.
+episodes or workers nor the order in which they answer changes a result; only another `batch` may, by rounding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from equidiff.config import ConfigError, check_count
 from equidiff.policy import Policy
 from equidiff.results import RolloutResult
 from equidiff.sim.workers import Environment, Finished, Footage, Ready, RolloutError, WorkerPool
@@ -44,7 +45,8 @@ class Rollouts:
     make_env: picklable callable that makes an environment (see `workers.Environment`).
     horizon: control steps of an episode; success is judged in the state after the last one, unless
     `stop_on_success` ends the episode at the first solved state. batch: episodes per call of the
-    policy; twice as many are under way, so that some are stepped while the policy thinks about others.
+    policy, filled up where there are fewer; twice as many are under way, so that some are stepped while the policy
+    thinks about others. Raises ConfigError for a number below 1.
     """
 
     def __init__(
@@ -58,8 +60,7 @@ class Rollouts:
         timeout: float = 600.0,
     ) -> None:
         for name, value in (("horizon", horizon), ("workers", workers), ("batch", batch)):
-            if value < 1:
-                raise ValueError(f"rollouts.{name}: expected a whole number >= 1, got {value}")
+            check_count(f"rollouts.{name}", value)
         self.make_env, self.horizon, self.workers, self.batch = make_env, horizon, workers, batch
         self.stop_on_success, self.timeout = stop_on_success, timeout
         self._pool: WorkerPool | None = None
@@ -96,7 +97,7 @@ class Rollouts:
         workers are then closed.
         """
         if len(set(seeds)) != len(seeds) or not seeds:
-            raise ValueError("rollouts.seeds: expected different seeds, at least one")
+            raise ConfigError("rollouts.seeds: expected different seeds, at least one")
         module = policy if isinstance(policy, nn.Module) else None
         training = module is not None and module.training
         if module is not None:

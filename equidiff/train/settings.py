@@ -6,15 +6,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from equidiff.config import did_you_mean
 
-__all__ = ["EmaConfig", "OptimConfig", "TrainError", "TrainerConfig", "cpu_flags", "from_node"]
+__all__ = ["EmaConfig", "OptimConfig", "TrainError", "TrainerConfig", "from_node"]
 
 _SCHEDULES = ("cosine", "constant", "constant_with_warmup", "linear", "cosine_with_restarts", "polynomial")
-_PRECISIONS = ("no", "fp16", "bf16")
+_PRECISIONS = ("auto", "no", "fp16", "bf16")
 
 
 class TrainError(ValueError):
@@ -69,6 +68,7 @@ class TrainerConfig:
     Exactly one of these says how long: max_steps; epochs (passes over the training windows);
     demo_epochs (epochs = demo_epochs / number of demonstrations, as the paper counts).
     stop_after: save and stop after this step; the schedule stays that of the whole run.
+    mixed_precision: see `precision.choose_precision`.
     read_ahead: batches that threads read from disk meanwhile; it changes the time, not the result.
     """
 
@@ -121,17 +121,6 @@ class TrainerConfig:
             epochs = max(1, round(self.demo_epochs / demonstrations))
         return epochs * math.ceil(windows / self.batch_size)
 
-    def check_precision(self, device: str) -> None:
-        """Raise TrainError for a precision that is emulated, and so about 100 times slower, on this device."""
-        if self.mixed_precision == "no" or device != "cpu":
-            return
-        needed = {"bf16": "amx_bf16", "fp16": "amx_fp16"}[self.mixed_precision]
-        if needed not in cpu_flags():
-            raise TrainError(
-                f"trainer.mixed_precision={self.mixed_precision} on a CPU without {needed} is far slower than float32; "
-                "use trainer.mixed_precision=no"
-            )
-
 
 _Config = TypeVar("_Config", OptimConfig, EmaConfig, TrainerConfig)
 
@@ -146,18 +135,6 @@ def from_node(kind: type[_Config], node: Mapping[str, Any], at: str) -> _Config:
         return kind(**{str(k): v for k, v in node.items()})
     except TypeError as error:
         raise TrainError(f"{at}: {error}") from error
-
-
-def cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
-    """Features of this CPU as Linux lists them; empty elsewhere."""
-    file = Path(path)
-    if not file.is_file():
-        return frozenset()
-    for line in file.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
 
 
 def _at_least(name: str, value: Any, least: float) -> None:

@@ -8,14 +8,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,38 +26,17 @@ from equidiff.train.ema import averaged, make_ema
 from equidiff.train.evaluator import Evaluator
 from equidiff.train.loggers import JsonLines, Logger
 from equidiff.train.order import SampleOrder, seed_everything
+from equidiff.train.precision import choose_precision
+from equidiff.train.report import TrainResult, how_to_go_on, other_length
+from equidiff.train.schedule import make_schedule, same_rates
 from equidiff.train.settings import OptimConfig, TrainerConfig, TrainError
 from equidiff.train.signals import StopSignal
 from equidiff.train.state import check_identity, pack, unpack
+from equidiff.writing import write_text
 
-__all__ = ["TrainResult", "Trainer"]
+__all__ = ["Trainer"]
 
 _ON_DEVICE = 2 * 2**30  # bytes of windows that are kept on the accelerator
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended: after `step` of `total` steps; `signal` stopped it if not None."""
-
-    step: int
-    total: int
-    signal: int | None
-    checkpoint: Path
-    metrics: Mapping[str, float]
-
-    @property
-    def finished(self) -> bool:
-        """All steps are done and checkpoints/final is written."""
-        return self.step >= self.total
-
-    def sentence(self) -> str:
-        """What to tell the user."""
-        if self.finished:
-            loss = "".join(
-                f", {name} {self.metrics[name]:.4f}" for name in ("train/loss", "valid/loss") if name in self.metrics
-            )
-            return f"finished {self.step} steps{loss}: {self.checkpoint}"
-        return f"stopped after step {self.step} of {self.total}, saved in {self.checkpoint}; go on with resume=true"
 
 
 class Trainer:
@@ -89,12 +66,11 @@ class Trainer:
         extra: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
+        cpu = config.device == "cpu"
+        self.precision = choose_precision(config.mixed_precision, PartialState(cpu=cpu).device)
         self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision,
-            cpu=config.device == "cpu",
-            gradient_accumulation_steps=config.accumulate,
+            mixed_precision=self.precision, cpu=cpu, gradient_accumulation_steps=config.accumulate
         )
-        config.check_precision(self.accelerator.device.type)
         shares = self.accelerator.num_processes * config.accumulate
         if config.batch_size % shares:
             raise TrainError(
@@ -110,6 +86,7 @@ class Trainer:
         self._factories, self._settings = loggers, settings
         self._stop = StopSignal()
         self._metrics: dict[str, float] = {}
+        self._step = self._saved = 0
 
     @property
     def last(self) -> Path:
@@ -124,7 +101,10 @@ class Trainer:
     def run(self, resume: bool = False) -> TrainResult:
         """Train to the end, to stop_after or to a signal (SIGINT, SIGTERM: saves first).
 
-        resume: go on from checkpoints/last if it is there, else start. Raises TrainError.
+        resume: go on from checkpoints/last if it is there, else start. It then gives the same run as no stop, bit for
+        bit on a CPU, unless `max_steps` and the like have changed under a schedule that spans the whole run, which is
+        told and noted in the metrics. Raises TrainError, also if what else shapes a run has changed; an error on the
+        way says how to go on.
         """
         stored = self._stored(resume)
         threads = torch.get_num_threads()
@@ -133,6 +113,12 @@ class Trainer:
         try:
             with self._stop:
                 return self._run(stored)
+        except TrainError:
+            raise
+        except Exception as error:
+            if self._step:
+                error.add_note(how_to_go_on(self.last, self._saved))
+            raise
         finally:
             torch.set_num_threads(threads)
 
@@ -146,7 +132,7 @@ class Trainer:
             else f"validation on {len(self.valid.lengths)} ({len(self.valid)} windows)"
         )
         device = accelerator.device.type + (f" x {accelerator.num_processes}" if accelerator.num_processes > 1 else "")
-        precision = "float32" if config.mixed_precision == "no" else config.mixed_precision
+        precision = "float32" if self.precision == "no" else self.precision
         threads = config.threads or torch.get_num_threads()
         return [
             f"policy  {type(policy).__name__} with C_{policy.symmetry.order}, {parameters:,} parameters",
@@ -170,7 +156,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             if self._settings is not None:
-                (self.run_dir / "config.yaml").write_text(yaml.safe_dump(dict(self._settings), sort_keys=False))
+                write_text(self.run_dir / "config.yaml", yaml.safe_dump(dict(self._settings), sort_keys=False))
             for line in self._summary():
                 print(line, flush=True)
         self.accelerator.wait_for_everyone()
@@ -179,9 +165,10 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What must not change between a run and its continuation."""
         config = dataclasses.asdict(self.config)
-        kept = ("batch_size", "mixed_precision", "clip_norm", "ema", "seed")
+        kept = ("batch_size", "accumulate", "clip_norm", "ema", "seed")
         return {
-            "trainer": {name: config[name] for name in kept},
+            "trainer": {**{name: config[name] for name in kept}, "mixed_precision": self.precision},
+            "processes": self.accelerator.num_processes,  # each draws its own noise
             "optim": dataclasses.asdict(self.optim),
             "data": {k: v for k, v in self.data.items() if k != "path"},
             "windows": len(self.train),
@@ -199,23 +186,28 @@ class Trainer:
         raw = torch.optim.AdamW(
             parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay, fused=True
         )
-        # without a gradient scaler accelerate's wrapper has nothing to do
+        self.schedule = make_schedule(optim, raw, self.total)
+        # without a gradient scaler accelerate's wrapper has nothing to do; after the schedule, which counts steps in it
         self.optimizer = raw if accelerator.scaler is None else accelerator.prepare(raw)
         self._raw_optimizer = raw
-        warmup = min(optim.warmup_steps, max(self.total - 1, 0))
-        self.schedule = get_scheduler(optim.schedule, raw, num_warmup_steps=warmup, num_training_steps=self.total)
         self.ema = make_ema(self.policy, config.ema)
         if accelerator.device.type != "cpu" and self.train.nbytes <= _ON_DEVICE and not self.train.on_disk:
             self.train.to(accelerator.device)
         self._order = SampleOrder(len(self.train), config.batch_size, config.seed)
-        self._step, self._earlier_s = 0, 0.0
+        self._step, self._saved, self._earlier_s = 0, 0, 0.0
+        self._notes: dict[str, float] = {}
         self._pending: list[Tensor] = []
         if stored is not None:
             state = unpack(stored, self.policy, raw, self.schedule, self.ema)
             self._step, self._earlier_s, self._metrics = state["step"], state["time_s"], state["metrics"]
             self._pending = [torch.tensor(x, device=accelerator.device) for x in state["pending"]]
+            self._saved = self._step
             if accelerator.scaler is not None and state["scaler"]:
                 accelerator.scaler.load_state_dict(state["scaler"])
+            if not same_rates(optim, state["total"], self.total, self._step):
+                self._notes = {"resume/total_before": state["total"], "resume/total": self.total}
+                if accelerator.is_main_process:
+                    print(other_length(optim.schedule, self._step, state["total"], self.total), flush=True)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -225,53 +217,56 @@ class Trainer:
         self._started = time.monotonic()
         stop = min(self.total, config.stop_after or self.total)
         main = accelerator.is_main_process
-        loggers: list[Logger] = []
-        if main:
-            loggers.append(JsonLines(self.run_dir / "metrics.jsonl", after=self._step))
-            loggers += [make() for make in self._factories]
-        bar = tqdm(
-            total=self.total,
-            initial=self._step,
-            desc="train",
-            unit="step",
-            disable=not main,
-            mininterval=0.2 if sys.stderr.isatty() else 5.0,
-            dynamic_ncols=True,
-        )
-        self.policy.train()
-        begun = saved = self._step
-        ready = not self.train.on_disk and self.train.device.type == accelerator.device.type
-        ahead = ReadAhead(self._mine, self._read, stop, 0 if ready else config.read_ahead)
-        try:
-            while self._step < stop and self._stop.number is None:
-                self._step += 1
-                self._pending.append(self._optimise(self._step, ahead(self._step)))
-                bar.update()
-                if self._due(config.log_every):
-                    self._log(loggers, self._train_numbers())
-                    bar.set_postfix(self._shown(), refresh=False)
-                if self.valid is not None and self._due(config.valid_every):
-                    self._log(loggers, self._validate() if main else {})
-                    bar.set_postfix(self._shown(), refresh=False)
-                if self.evaluator is not None and config.eval_every and self._due(config.eval_every):
-                    self._log(loggers, self._evaluate() if main else {})
-                if config.save_every and self._step % config.save_every == 0 and self._step < stop:
-                    self._save(self.last, resume=True)
-                    saved = self._step
-                if accelerator.num_processes > 1:  # all stop after the same step, whichever got the signal
-                    code = torch.tensor([self._stop.number or 0], device=accelerator.device)
-                    self._stop.number = int(accelerator.gather(code).max()) or None
-            if self._step != saved:
-                self._save(self.last, resume=True)
-            if self._step >= self.total and (self._step != begun or not self.final.exists()):
-                self._save(self.final, resume=False)
-        finally:
-            ahead.close()
-            bar.close()
-            for logger in loggers:
-                logger.close()
+        with contextlib.ExitStack() as ending:  # closes all, also if one fails
+            loggers: list[Logger] = []
+            if main:
+                for make in (lambda: JsonLines(self.run_dir / "metrics.jsonl", after=self._step), *self._factories):
+                    loggers.append(make())
+                    ending.callback(loggers[-1].close)
+            bar = tqdm(
+                total=self.total,
+                initial=self._step,
+                desc="train",
+                unit="step",
+                disable=not main,
+                mininterval=0.2 if sys.stderr.isatty() else 5.0,
+                dynamic_ncols=True,
+            )
+            ending.callback(bar.close)
+            ready = not self.train.on_disk and self.train.device.type == accelerator.device.type
+            ahead = ReadAhead(self._mine, self._read, stop, 0 if ready else config.read_ahead)
+            ending.callback(ahead.close)
+            self._loop(stop, ahead, loggers, bar)
         path = self.final if self._step >= self.total else self.last
         return TrainResult(self._step, self.total, self._stop.number, path, dict(self._metrics))
+
+    def _loop(self, stop: int, ahead: ReadAhead[list[Batch]], loggers: Sequence[Logger], bar: Any) -> None:
+        config, accelerator, main = self.config, self.accelerator, self.accelerator.is_main_process
+        self.policy.train()
+        begun = self._step
+        if self._notes and begun < stop:
+            self._log(loggers, self._notes)
+        while self._step < stop and self._stop.number is None:
+            self._step += 1
+            self._pending.append(self._optimise(self._step, ahead(self._step)))
+            bar.update()
+            if self._due(config.log_every):
+                self._log(loggers, self._train_numbers())
+                bar.set_postfix(self._shown(), refresh=False)
+            if self.valid is not None and self._due(config.valid_every):
+                self._log(loggers, self._validate() if main else {})
+                bar.set_postfix(self._shown(), refresh=False)
+            if self.evaluator is not None and config.eval_every and self._due(config.eval_every):
+                self._log(loggers, self._evaluate() if main else {})
+            if config.save_every and self._step % config.save_every == 0 and self._step < stop:
+                self._save(self.last, resume=True)
+            if accelerator.num_processes > 1:  # all stop after the same step, whichever got the signal
+                code = torch.tensor([self._stop.number or 0], device=accelerator.device)
+                self._stop.number = int(accelerator.gather(code).max()) or None
+        if self._step != self._saved:
+            self._save(self.last, resume=True)
+        if self._step >= self.total and (self._step != begun or not self.final.exists()):
+            self._save(self.final, resume=False)
 
     def _mine(self, step: int) -> Tensor:
         """Windows of this process in a step."""
@@ -360,6 +355,7 @@ class Trainer:
             scaler = self.accelerator.scaler
             position = {
                 "step": self._step,
+                "total": self.total,
                 "time_s": self._elapsed(),
                 "metrics": self._metrics,
                 "pending": [float(x) for x in self._pending],
@@ -377,6 +373,8 @@ class Trainer:
                     extra={**self.extra, "step": self._step},
                     resume=state,
                 )
+        if resume:
+            self._saved = self._step
         self.accelerator.wait_for_everyone()
 
 

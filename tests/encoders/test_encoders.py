@@ -15,7 +15,7 @@ from equidiff.encoders import (
     VoxelEncoder,
     WristImageEncoder,
 )
-from equidiff.encoders.pretrained import load_pretrained
+from equidiff.encoders.pretrained import WeightsError, load_pretrained
 from equidiff.fields import Depth, Displacement, Image, PointCloud, Position, Scalars, Voxels
 from equidiff.matching import count_parameters
 from equidiff.spec import Horizon, Space, Spec
@@ -161,10 +161,23 @@ def test_pretrained_weights_come_from_safetensors_and_are_not_asked_for_again(tm
     torch.testing.assert_close(encoder(picture[:, None] * 2 - 1)[:, 0], want)
     assert load_pretrained(torch.nn.ModuleDict({"wrist": make()})) == []
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
-    with pytest.raises(ValueError, match=r"wrist.weights: .* does not fit a resnet18: 'bn1.bias' is missing"):
+    with pytest.raises(WeightsError, match=r"wrist.weights: .* does not fit a resnet18: 'bn1.bias' is missing"):
         load_pretrained(torch.nn.ModuleDict({"wrist": encoder}))
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(WeightsError, match="no such file"):
         load_pretrained(torch.nn.ModuleDict({"wrist": make(weights="nowhere.safetensors")}))
+    path.write_bytes(b"<html>404</html>")
+    with pytest.raises(WeightsError, match=r"wrist.weights: .* cannot be read .*; expected safetensors"):
+        load_pretrained(torch.nn.ModuleDict({"wrist": make(weights=str(path))}))
+
+
+def test_pretrained_weights_without_a_network_are_explained(monkeypatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to the hub\nMore about it: ...")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    encoder = WristImageEncoder(_spec(), Symmetry(4), "wrist_image", channels=4, norm="batch", weights="imagenet")
+    with pytest.raises(WeightsError, match=r"wrist.weights=imagenet: .*\(ConnectionError: no route to the hub\)"):
+        load_pretrained(torch.nn.ModuleDict({"wrist": encoder}))
 
 
 def _published(**fields) -> Spec:

@@ -241,3 +241,13 @@ def test_fold_of_a_task_reaches_the_name_that_mimicgen_gives(tmp_path: Path, mon
     assert run(monkeypatch, f"data={path}", f"out={tmp_path}", "task=square", "folds={cube: 2}") == 0
     starts = json.loads((tmp_path / "inspect.json").read_text())["symmetry"]["starts"]
     assert {s["name"]: s["fold"] for s in starts} == {"gripper": 1, "cube": 2, "square_peg": 4}
+
+
+def test_a_place_that_takes_no_files_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write(tmp_path / "good.hdf5", n=3)
+    assert run(monkeypatch, f"data={good}", "out=/proc/nowhere/page") == 2
+    told = capsys.readouterr().err
+    assert "error: /proc/nowhere: " in told
+    assert "Traceback" not in told

@@ -143,6 +143,13 @@ def test_a_second_call_goes_on_and_does_not_depend_on_workers(three: Path, tmp_p
         generate({**config("lift"), "horizon": 90}, 3, path, progress=False)
 
 
+@pytest.mark.parametrize("name", ["n", "workers"])
+def test_numbers_below_one_are_refused(tmp_path: Path, name: str) -> None:
+    given = {"n": 2, "workers": 1, name: 0}
+    with pytest.raises(ConfigError, match=f"^{name}: expected a whole number >= 1, got 0"):
+        generate(config("lift"), given["n"], tmp_path / "a.hdf5", workers=given["workers"], progress=False)
+
+
 def test_an_expert_that_fails_is_reported(tmp_path: Path) -> None:
     with pytest.raises(GenerationError, match="solved 0 of 20 episodes"):
         generate({**config("lift"), "horizon": 5}, 2, tmp_path / "a.hdf5", workers=1, progress=False)

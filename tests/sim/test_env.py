@@ -268,7 +268,7 @@ def test_crowded_scenes_are_refused(lift: TaskEnv) -> None:
     from equidiff.sim.placement import sample_objects
 
     crowded = Task.from_config({**config("stack"), "clearance": 1.0})
-    with pytest.raises(ValueError, match=r"task stack: no arrangement of cubeA, cubeB with a clearance of 1.0 m"):
+    with pytest.raises(ConfigError, match=r"task stack: no arrangement of cubeA, cubeB with a clearance of 1.0 m"):
         sample_objects(crowded, np.random.default_rng(0))
 
 

@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import torch
 from rollout_toys import PointEnv, broken_env
 from torch import Tensor, nn
 
+from equidiff.config import ConfigError
 from equidiff.diffusion import Generators, draw
 from equidiff.fields import Displacement, Position
 from equidiff.policy import ActionChunk
+from equidiff.sim.evaluate import RolloutEvaluator, evaluate_checkpoint
 from equidiff.sim.rollouts import Episode, Footage, RolloutError, Rollouts, summarise
 from equidiff.spec import Batch, Horizon, Space, Spec
 
@@ -90,6 +93,31 @@ def test_results_do_not_depend_on_workers_order_or_companions(reference: list[Ep
     assert _outcomes(run(workers=2)) == _outcomes(reference)
     assert _outcomes(run(workers=3, seeds=SEEDS[::-1])[::-1]) == _outcomes(reference)
     assert _outcomes(run(seeds=SEEDS[4:5])) == _outcomes(reference[4:5])
+
+
+def test_results_do_not_depend_on_how_many_episodes_there_are(
+    reference: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer episodes than the batch has rows: the policy still sees the whole batch."""
+    policy = SeekPolicy()
+    monkeypatch.setattr("equidiff.sim.env.make_env", lambda *_, **__: PointEnv())
+    monkeypatch.setattr("equidiff.sim.task.Task.from_config", lambda _: SimpleNamespace(horizon=22))
+    evaluator = RolloutEvaluator({}, "relative", n=2, seed=SEEDS[0], batch=3)
+    assert evaluator.rollouts.batch == 3
+    evaluator.rollouts.make_env = PointEnv
+    rates = evaluator(policy, 1)
+    evaluator.close()
+    assert set(policy.batches) == {3}
+    assert rates["success"] == sum(e.success for e in reference[:2]) / 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("n", 0), ("n", 1.5), ("seed", -1)])
+def test_numbers_of_an_evaluation_are_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: float) -> None:
+    monkeypatch.setattr("equidiff.sim.task.Task.from_config", lambda _: SimpleNamespace(horizon=22))
+    with pytest.raises(ConfigError, match=rf"^evaluation\.{name}: expected a whole number >= \d, got {value}"):
+        RolloutEvaluator({}, "relative", **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"^{name}: expected a whole number >= \d, got {value}"):
+        evaluate_checkpoint("nowhere", **{name: value})  # type: ignore[arg-type]
 
 
 def test_policy_sees_one_batch_size_and_a_history_that_starts_with_repeats() -> None:
@@ -179,9 +207,10 @@ def test_interrupt_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("option", ["horizon", "workers", "batch"])
 def test_settings_are_checked(option: str) -> None:
-    with pytest.raises(ValueError, match=f"rollouts.{option}"):
-        Rollouts(PointEnv, **{"horizon": 5, option: 0})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="different seeds"):
+    for value in (0, 2.5, "two"):
+        with pytest.raises(ConfigError, match=f"rollouts.{option}: expected a whole number >= 1, got {value!r}"):
+            Rollouts(PointEnv, **{"horizon": 5, option: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="different seeds"):
         Rollouts(PointEnv, horizon=5).run(SeekPolicy(), [1, 1])
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from training_toys import OPTIM, SPEC, TREE, assert_same, metrics, settings, tra
 
 from equidiff.checkpoint import CheckpointError, inspect_checkpoint, load_policy
 from equidiff.train import EmaConfig, OptimConfig, TrainError
+from equidiff.train.loggers import JsonLines
 
 
 def test_it_learns_and_writes_what_it_says(tmp_path: Path) -> None:
@@ -178,6 +181,42 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: 
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["final", "last"]
 
 
+def test_a_full_disk_under_the_metrics_loses_nothing_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = JsonLines.log
+
+    def full_at_three(self: JsonLines, step: int, values: Mapping[str, float]) -> None:
+        if step == 3:
+            self._file.close()
+            self._file = Path("/dev/full").open("w")  # noqa: SIM115
+        log(self, step, values)
+
+    monkeypatch.setattr(JsonLines, "log", full_at_three)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        trainer(tmp_path, settings(save_every=2)).run()
+    monkeypatch.undo()
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
+    last = tmp_path / "checkpoints/last"
+    assert caught.value.__notes__ == [f"{last} holds step 2: go on from there with resume=true run_dir={tmp_path}"]
+    trainer(tmp_path).run(resume=True)
+    trainer(tmp_path / "whole").run()
+    assert_same(tmp_path / "whole/checkpoints/final", tmp_path / "checkpoints/final")
+    assert metrics(tmp_path) == metrics(tmp_path / "whole")
+
+
+def test_a_full_disk_on_the_way_keeps_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer(tmp_path, settings(stop_after=2), settings={"a": 1}).run()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*config.yaml"):
+        trainer(tmp_path, settings={"a": 2}).run(resume=True)
+    assert (tmp_path / "config.yaml").read_text() == "a: 1\n"
+
+
 def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
     trainer(tmp_path).run()
     before = (tmp_path / "checkpoints/final/manifest.json").read_bytes()
@@ -191,6 +230,47 @@ def test_a_run_can_be_prolonged(tmp_path: Path) -> None:
     trainer(tmp_path, settings(max_steps=6), optim=OptimConfig(schedule="constant")).run(resume=True)
     trainer(tmp_path / "whole", settings(max_steps=6), optim=OptimConfig(schedule="constant")).run()
     assert_same(tmp_path / "whole/checkpoints/final", tmp_path / "checkpoints/final")
+
+
+def test_a_run_prolonged_under_a_schedule_of_its_length_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cosine of four steps is not that of two: the run goes on, and says in words and numbers that it differs."""
+    trainer(tmp_path, settings(max_steps=2), optim=OptimConfig(warmup_steps=0)).run()
+    capsys.readouterr()
+    trainer(tmp_path, settings(stop_after=3), optim=OptimConfig(warmup_steps=0)).run(resume=True)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note ")]
+    assert len(told) == 1
+    assert "first 2 steps followed the cosine schedule of 2 steps, the rest follows that of 4" in told[0]
+    assert "not the same run as 4 steps from the start" in told[0]
+    noted = {"resume/total_before": 2, "resume/total": 4}
+    assert {"step": 2, **noted} in metrics(tmp_path)
+    # once it is on its way, going on again is nothing new; what it went through stays in the manifest
+    trainer(tmp_path, optim=OptimConfig(warmup_steps=0)).run(resume=True)
+    assert "note " not in capsys.readouterr().out
+    assert metrics(tmp_path).count({"step": 2, **noted}) == 1
+    assert noted.items() <= inspect_checkpoint(tmp_path / "checkpoints/final")["metrics"].items()
+
+
+def test_prolonging_within_the_warm_up_is_exact_and_says_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, settings(max_steps=4, stop_after=2), optim=OptimConfig(warmup_steps=3)).run()
+    trainer(tmp_path, settings(max_steps=6), optim=OptimConfig(warmup_steps=3)).run(resume=True)
+    assert "note " not in capsys.readouterr().out
+    trainer(tmp_path / "whole", settings(max_steps=6), optim=OptimConfig(warmup_steps=3)).run()
+    assert_same(tmp_path / "whole/checkpoints/final", tmp_path / "checkpoints/final")
+
+
+def test_what_shapes_the_batches_must_stay(tmp_path: Path) -> None:
+    trainer(tmp_path, settings(stop_after=2)).run()
+    with pytest.raises(TrainError, match=r"trainer.accumulate: 1 there, 4 now\nUse the same settings"):
+        trainer(tmp_path, settings(accumulate=4)).run(resume=True)
+    run = trainer(tmp_path)
+    run.accelerator = SimpleNamespace(num_processes=2, is_main_process=True)  # type: ignore[assignment]
+    with pytest.raises(TrainError, match="processes: 1 there, 2 now"):
+        run.run(resume=True)
+    assert trainer(tmp_path).run(resume=True).finished
 
 
 def test_refusals(tmp_path: Path) -> None:
