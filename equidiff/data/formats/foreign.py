@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equidiff.data.episode import DataError
+from equidiff.data.robomimic import content_mark
 
-__all__ = ["Feature", "ForeignDataset", "need", "refuse_non_finite", "writing"]
+__all__ = ["Feature", "ForeignDataset", "mark_of", "need", "refuse_non_finite", "writing"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class ForeignDataset(Protocol):
     features: Mapping[str, Feature]
     hz: float | None
     lengths: tuple[int, ...]
-    about: Mapping[str, Any]
-    """What an imported file keeps of its origin; two datasets of different content differ in it."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What an imported file keeps of its origin; datasets of different content differ in it, copies do not."""
+        ...
 
     @property
     def valid(self) -> int:
@@ -73,6 +78,20 @@ def writing(out: Path) -> Iterator[None]:
         raise DataError(
             f"{out}: cannot be written ({reason}). Free space or choose another place, and run the command again"
         ) from error
+
+
+def mark_of(folder: Path, *parts: str) -> str:
+    """Depends on the names and the content of all files in these folders of a folder.
+
+    Reading them takes a small part of what decoding them takes. Raises DataError.
+    """
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(path for part in parts for path in (folder / part).rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(folder).as_posix()} {content_mark(path)}\n".encode())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error})") from error
+    return digest.hexdigest()[:16]
 
 
 def refuse_non_finite(values: NDArray[Any], key: str, at: str) -> None:

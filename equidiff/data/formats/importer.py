@@ -11,14 +11,15 @@ from equidiff.data.episode import DataError
 from equidiff.data.formats.convert import check_mapping, convert_episode, unread
 from equidiff.data.formats.foreign import ForeignDataset, writing
 from equidiff.data.formats.mapping import Mapping
-from equidiff.data.writer import DemoWriter
+from equidiff.data.robomimic import DemoFile
+from equidiff.data.writer import DemoWriter, held_out
 
 __all__ = ["ImportReport", "import_dataset"]
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was written, and what of the source was not read."""
+    """What the file holds, and what of the source was not read."""
 
     path: Path
     episodes: int
@@ -36,6 +37,8 @@ def import_dataset(
     progress: bool = True,
 ) -> ImportReport:
     """Write the first `n` episodes (None: all) of `source` to `out`; a call that was killed goes on.
+
+    An `out` that was imported from other content, or by another mapping, is refused.
 
     valid_fraction: share of the episodes, the last ones, in mask/valid; None: as the dataset says. Raises DataError.
     """
@@ -60,8 +63,9 @@ def import_dataset(
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _write(source, mapping, out, count, valid_fraction, DemoWriter(out, env_args, attrs), progress)
-    steps, valid = sum(source.lengths[:count]), round(valid_fraction * count)
-    return ImportReport(out, count, steps, valid, tuple(unread(mapping, source.features)))
+    with DemoFile(out) as file:
+        steps = int(file.attributes["total"])
+        return ImportReport(out, len(file.names), steps, _valid(file), tuple(unread(mapping, source.features)))
 
 
 def _write(
@@ -83,5 +87,14 @@ def _write(
                 raise DataError(f"{at}: lengths differ: {wrong}, expected {source.lengths[i]}")
             obs, actions = convert_episode(mapping, arrays, source.features, at)
             writer.add(i, None, actions.get("actions"), actions.get("actions_abs"), obs)
-        if left or not out.exists():
+        if left or not out.exists() or _held_out(out) != held_out(count, valid_fraction):
             writer.finish(valid_fraction)
+
+
+def _held_out(path: Path) -> int:
+    with DemoFile(path) as file:
+        return _valid(file)
+
+
+def _valid(file: DemoFile) -> int:
+    return len(file.masks.get("valid", ()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from equidiff.data.episode import DataError
-from equidiff.data.formats.foreign import Feature, need, refuse_non_finite
+from equidiff.data.formats.foreign import Feature, mark_of, need, refuse_non_finite
 from equidiff.data.formats.lerobot_meta import INDEX_FEATURES, EpisodeRow, read_episodes, read_info, read_tasks
 from equidiff.data.formats.video import read_frames
 
@@ -40,13 +40,16 @@ class LeRobotDataset:
             self._first.setdefault(row.file, row.start)
         self._file: tuple[Path, Any] | None = None
         self._group: tuple[tuple[Path, int, tuple[str, ...]], Any] | None = None
-        marks = [(where / "meta" / name).read_bytes() for name in ("info.json",)]
-        marks += [repr([(r.start, r.stop, r.file) for r in self._rows]).encode()]
-        self.about: Mapping[str, Any] = {
+        self._tasks = read_tasks(where)
+
+    @functools.cached_property
+    def about(self) -> Mapping[str, Any]:
+        """Format, name, tasks, and a mark of the content of all files."""
+        return {
             "format": "LeRobotDataset v3.0",
-            "name": where.name,
-            "tasks": list(read_tasks(where)),
-            "mark": hashlib.sha256(b"".join(marks)).hexdigest()[:16],
+            "name": self.where.name,
+            "tasks": list(self._tasks),
+            "mark": mark_of(self.where, "data", "meta", "videos"),
         }
 
     @property

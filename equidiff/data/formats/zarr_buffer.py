@@ -5,6 +5,7 @@ A folder or a .zip of it. Arrays hold all episodes one after the other; episode_
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import warnings
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
-from equidiff.data.formats.foreign import Feature, need, refuse_non_finite
+from equidiff.data.formats.foreign import Feature, mark_of, need, refuse_non_finite
 
 __all__ = ["ZarrReplayBuffer"]
 
@@ -48,6 +49,9 @@ class ZarrReplayBuffer:
             root = self._open(zarr)
             self._arrays = self._find_arrays(root)
             ends = self._ends(root)
+        except zipfile.BadZipFile as error:
+            self.close()
+            raise DataError(f"{where}: is a damaged zip archive, perhaps truncated ({error}); copy it again") from error
         except BaseException:
             self.close()
             raise
@@ -57,13 +61,12 @@ class ZarrReplayBuffer:
         }
         self._starts = (0, *(int(end) for end in ends[:-1]))
         self.lengths = tuple(int(end) - start for start, end in zip(self._starts, ends, strict=True))
-        shapes = {key: [list(array.shape), str(array.dtype)] for key, array in self._arrays.items()}
-        mark = hashlib.sha256(json.dumps([shapes, ends.tolist()], sort_keys=True).encode())
-        self.about: Mapping[str, Any] = {
-            "format": "diffusion_policy zarr",
-            "name": where.name,
-            "mark": mark.hexdigest()[:16],
-        }
+
+    @functools.cached_property
+    def about(self) -> Mapping[str, Any]:
+        """Format, name, and a mark of the content: of a folder of its files, of a zip of its directory's checksums."""
+        mark = _zip_mark(self._store.zf) if self.where.is_file() else mark_of(self.where, "data", "meta")
+        return {"format": "diffusion_policy zarr", "name": self.where.name, "mark": mark}
 
     @property
     def valid(self) -> int:
@@ -82,20 +85,21 @@ class ZarrReplayBuffer:
         high = low + self.lengths[episode]
         arrays = {}
         for key in keys:
-            try:
-                values = np.asarray(self._arrays[key][low:high])
-            except (OSError, ValueError, RuntimeError, TypeError, zipfile.BadZipFile) as error:
-                line = (str(error).splitlines() or [type(error).__name__])[0]
-                raise DataError(f"{at}: {key!r} cannot be decoded, perhaps damaged ({line}); copy it again") from error
+            values = _decoded(self._arrays[key], slice(low, high), f"{at}: {key!r}")
             refuse_non_finite(values, key, at)
             arrays[key] = values
         return arrays
 
     def _open(self, zarr: Any) -> Any:
+        for name in (".zgroup", "data/.zgroup", "meta/.zgroup"):
+            if name in self._store:
+                self._description(name)
         try:
             root = zarr.open_group(self._store, mode="r")
         except (zarr.errors.GroupNotFoundError, KeyError) as error:
             raise DataError(f"{self.where}: is not a zarr group (no .zgroup); expected a replay buffer") from error
+        except zarr.errors.MetadataError as error:
+            raise DataError(f"{self.where}: .zgroup is not that of zarr version 2 ({error})") from error
         have = sorted(root.group_keys()) + sorted(root.array_keys())
         for name in ("data", "meta"):
             if name not in root or not hasattr(root[name], "array_keys"):
@@ -110,8 +114,7 @@ class ZarrReplayBuffer:
         arrays = {}
         for key in sorted(root["data"].array_keys()):
             at = f"{self.where}: data/{key}"
-            about = json.loads(self._store[f"data/{key}/.zarray"])
-            self._check_codecs(about, at)
+            self._check_codecs(self._description(f"data/{key}/.zarray"), at)
             try:
                 array = root["data"][key]
             except ValueError as error:
@@ -127,6 +130,18 @@ class ZarrReplayBuffer:
         if not arrays:
             raise DataError(f"{self.where}: 'data' holds no arrays")
         return arrays
+
+    def _description(self, name: str) -> dict[str, Any]:
+        """What a .zarray or .zgroup says."""
+        try:
+            found = json.loads(self._store[name])
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{self.where}: {name}: damaged JSON, perhaps truncated ({error}); copy it again"
+            ) from error
+        if not isinstance(found, dict):
+            raise DataError(f"{self.where}: {name} holds {type(found).__name__}, expected a JSON object; copy it again")
+        return found
 
     def _check_codecs(self, about: Mapping[str, Any], at: str) -> None:
         codecs = [codec["id"] for codec in [about.get("compressor"), *(about.get("filters") or [])] if codec]
@@ -146,8 +161,9 @@ class ZarrReplayBuffer:
             raise DataError(
                 f"{self.where}: has no meta/episode_ends; it has {', '.join(sorted(root['meta'].array_keys()))}"
             )
-        self._check_codecs(json.loads(self._store["meta/episode_ends/.zarray"]), f"{self.where}: meta/episode_ends")
-        ends = np.asarray(root["meta"]["episode_ends"][:])
+        at = f"{self.where}: meta/episode_ends"
+        self._check_codecs(self._description("meta/episode_ends/.zarray"), at)
+        ends = _decoded(root["meta"]["episode_ends"], slice(None), at)
         if ends.ndim != 1 or not len(ends) or ends.dtype.kind not in "iu":
             raise DataError(
                 f"{self.where}: meta/episode_ends has shape {ends.shape} {ends.dtype}, expected whole numbers"
@@ -169,3 +185,16 @@ class ZarrReplayBuffer:
 
 def _picture(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and 3 in (shape[0], shape[-1]) and min(sorted(shape)[1:]) >= 8
+
+
+def _decoded(array: Any, rows: slice, at: str) -> NDArray[Any]:
+    try:
+        return np.asarray(array[rows])
+    except (OSError, ValueError, RuntimeError, TypeError, zipfile.BadZipFile) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{at} cannot be decoded, perhaps damaged ({line}); copy it again") from error
+
+
+def _zip_mark(archive: zipfile.ZipFile) -> str:
+    entries = sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist())
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]

@@ -295,3 +295,80 @@ def test_damaged_lerobot_datasets(damage: Any, message: str, tmp_path: Path) -> 
         load(root, out, (WITH_PICTURE % CAMERA["lerobot"]).replace("control_hz: 20", ""))
     assert message in str(error.value)
     assert not out.exists()
+
+
+# -- imported again --------------------------------------------------------------------------------
+
+
+def edit(kind: str, path: Path) -> None:
+    """Other values of the same shape."""
+    if kind == "zarr":
+        root = zarr.open_group(str(path))
+        root["data/action"][:] = root["data/action"][:][::-1]
+    else:
+        change_data(path, "action", 3, [0.5] * 7)
+
+
+@pytest.mark.parametrize("kind", ["lerobot", "zarr", "zarr_zip"])
+def test_another_content_is_not_taken_for_what_was_imported(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.hdf5"
+    if kind == "zarr_zip":
+        for folder in "abc":
+            (tmp_path / folder).mkdir()
+        load(write_zarr(tmp_path / "a/set.zarr.zip", pack=True), out)
+        load(write_zarr(tmp_path / "b/set.zarr.zip", pack=True), out)  # the same, packed at another time
+        path = write_zarr(tmp_path / "c/set.zarr.zip", pack=True, **{"data/action": np.zeros((STEPS, 7), np.float32)})
+    else:
+        load(write(kind, tmp_path / "set"), out)
+        path = tmp_path / "copy" / "set"
+        shutil.copytree(tmp_path / "set", path)
+        (path / ".cache").mkdir()
+        (path / ".cache" / "notes").write_text("of a program that downloads")
+        assert load(path, out).episodes == 4  # whenever its files were written
+        edit(kind, path)
+    before = out.read_bytes()
+    with pytest.raises(
+        DataError, match=r"made with other settings \(attrs\.source\.mark: '\w{16}' there, '\w{16}' now\)"
+    ):
+        load(path, out)
+    assert out.read_bytes() == before
+
+
+def test_the_report_says_what_is_in_the_file(tmp_path: Path) -> None:
+    path, out = write_zarr(tmp_path / "set", n=10), tmp_path / "out.hdf5"
+    stamp = 0
+    for fraction, valid, written in ((0.04, 1, True), (0.5, 5, True), (0.5, 5, False), (0.0, 0, True)):
+        report = load(path, out, valid_fraction=fraction)
+        assert (report.episodes, report.valid, report.steps) == (10, valid, sum(range(18, 28)))
+        with DemoFile(out) as file:
+            assert len(file.masks.get("valid", ())) == valid
+            assert len(file.masks["train"]) == 10 - valid
+        assert (out.stat().st_mtime_ns != stamp) == written
+        stamp = out.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    "name", [".zgroup", "data/.zgroup", "meta/.zgroup", "data/action/.zarray", "meta/episode_ends/.zarray"]
+)
+@pytest.mark.parametrize("cut", [0, 5, -3])
+def test_replay_buffers_whose_descriptions_are_cut(name: str, cut: int, tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "set", n=1)
+    (path / name).write_bytes((path / name).read_bytes()[:cut])
+    with pytest.raises(DataError, match=rf"{name}: damaged JSON, perhaps truncated .*; copy it again"):
+        open_dataset(path)
+    (path / name).write_text("[1]")
+    with pytest.raises(DataError, match="set"):
+        open_dataset(path)
+
+
+def test_a_zip_or_its_last_chunk_that_is_cut(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "set.zarr.zip", n=1, pack=True)
+    whole = path.read_bytes()
+    for size in (4, len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"is a damaged zip archive, perhaps truncated .*; copy it again"):
+            open_dataset(path)
+    folder = write_zarr(tmp_path / "set", n=1)
+    (folder / "meta/episode_ends/0").write_bytes(b"")
+    with pytest.raises(DataError, match="meta/episode_ends cannot be decoded, perhaps damaged"):
+        open_dataset(folder)
