@@ -8,6 +8,7 @@ import numpy as np
 
 from real_robot.clock import Clock
 from real_robot.contract import Robot, RobotError, RobotFeatures
+from real_robot.hold import Hold
 from real_robot.kinematics import Arm, load_arm
 from real_robot.poses import Pose
 from real_robot.settings import SettingsError
@@ -46,8 +47,8 @@ class SimRobot(Robot):
         self._states: deque[tuple[float, RobotState]] = deque(maxlen=400)
         self._newest: RobotState | None = None
         self._commanded = -np.inf
-        self._connected = self._stopped = self._held = False
-        self._asked = -np.inf  # the last command, taken or not
+        self._connected = self._stopped = False
+        self._hold = Hold(_WATCHDOG)
         self.stopped_at: float | None = None
         """When the arm was last brought to rest by its driver or its controller; for tests."""
 
@@ -120,8 +121,9 @@ class SimRobot(Robot):
     def _restart(self) -> None:
         """At the start of an episode: the arm stands, and what was measured before is not true any more."""
         self._states.clear()
-        self._newest, self._commanded, self._asked = None, -np.inf, -np.inf
-        self._stopped = self._held = False
+        self._newest, self._commanded = None, -np.inf
+        self._stopped = False
+        self._hold.end()
         self._measure(self._world.time)
         self._newest = self._states[-1][1] if self._states else None
 
@@ -164,11 +166,8 @@ class SimRobot(Robot):
             raise RobotError(f"sim: refused a target that is not finite, for time {at}: {place[:3]}")
         if self.faults.mode is not RobotMode.READY:
             raise RobotError(f"sim: takes no commands, {self.faults.mode.value}")
-        asked, self._asked = self._asked, now
-        if self._held:
-            if now - asked < _WATCHDOG or np.abs(self._world.joints[1]).max() > _AT_REST:
-                raise RobotError("sim: stopped; takes commands again at rest, 0.1 s after the last one")
-            self._held = False
+        if self._hold.refuses(now, at_rest=bool(np.abs(self._world.joints[1]).max() <= _AT_REST)):
+            raise RobotError(f"sim: {self._hold.why}")
         self._commanded = now
         if now < self.faults.frozen_until:
             return Sent(target, at, now)  # the controller does not hear it, and nobody knows
@@ -180,15 +179,16 @@ class SimRobot(Robot):
 
     def stop(self) -> None:
         if self._connected and not self.faults.disconnected:
-            self._held = True
-            self._halt(self._world.clock.now())
+            now = self._world.clock.now()
+            self._hold.begin(now)
+            self._halt(now)
 
     def recover(self) -> None:
         self._check()
         if self.faults.mode is RobotMode.EMERGENCY_STOP:
             raise RobotError("sim: the emergency stop is still pressed")
         self.faults.mode = RobotMode.READY
-        self._held = False
+        self._hold.end()
 
     def move_joints(self, joints: Array, speed: float) -> None:
         """Along a straight line in joint space, the arm steered by the poses on it."""

@@ -18,7 +18,7 @@ from real_robot.contract import RobotError
 from real_robot.drivers.franka import FrankaRobot
 from real_robot.drivers.franka_settings import FrankaSettings
 from real_robot.poses import Pose
-from real_robot.types import RobotMode, Sent, Target
+from real_robot.types import Array, RobotMode, Sent, Target
 
 ADDRESS = os.environ.get("FRANKA_SIM")
 if not ADDRESS:
@@ -182,3 +182,41 @@ def test_a_frozen_controller_is_an_error_and_the_arm_does_not_jump_after_it(robo
     # it went on to the last target before the loss was seen, at most; the way of 8 s is 10 mm long by then
     assert state.pose.distance(start)[0] < 0.02
     follow(robot, 0.5, reach=0.01)
+
+
+def test_stop_while_homing_ends_it_at_once_and_holds(robot: FrankaRobot) -> None:
+    goal = HOME + np.array([1.0, 0, 0, 0, 0, 0, 0])
+    at: list[tuple[float, float]] = []
+
+    def stop() -> None:
+        robot.stop()
+        at.append((robot._device_time, robot.observe().joints[0]))
+
+    stopper = threading.Timer(1.5, stop)
+    stopper.start()
+    with pytest.raises(RobotError, match="stopped on its way"):
+        robot.move_joints(goal, 0.5)
+    stopper.join()
+    rest(robot)
+    held = robot.observe().joints
+    print(f"at rest {robot._device_time - at[0][0]:.3f} s of the simulator and {held[0] - at[0][1]:.4f} rad later")
+    assert 0 <= held[0] - at[0][1] < 0.15
+    assert held[0] < 0.9, "it must not have arrived"
+    time.sleep(0.5)
+    assert np.abs(robot.observe().joints - held).max() < 0.005
+    robot.move_joints(HOME, 0.8)
+
+
+def test_a_stop_right_after_homing_began_is_not_lost(robot: FrankaRobot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library has or has not begun by then."""
+    attend = robot._arrive
+
+    def stop_first(goal: Array) -> None:
+        robot.stop()
+        attend(goal)
+
+    monkeypatch.setattr(robot, "_arrive", stop_first)
+    with pytest.raises(RobotError, match="stopped on its way"):
+        robot.move_joints(HOME + np.array([0.5, 0, 0, 0, 0, 0, 0]), 0.5)
+    time.sleep(1.0)
+    assert np.abs(robot.observe().joints - HOME).max() < 0.1
