@@ -5,11 +5,13 @@
 
 Generates demonstrations from scripted sources. Then the actions of the first ones are executed again from their first
 state: relative ones by the fast physics step, the same by robosuite's own step, and absolute ones by the fast step.
-Success counts in the final state. The rates have exact 95 % intervals over attempts. A killed call goes on if repeated.
+Success counts in the final state. The rates have exact 95 % intervals over attempts. A killed call goes on if repeated;
+other tasks of an existing record stay in it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -40,7 +42,7 @@ def main(config: DictConfig) -> None:
     from equidiff.sim.mimicgen_task import MimicGenTask
     from equidiff.statistics import Proportion
 
-    rows: dict[str, Any] = {}
+    rows: dict[str, Any] = recorded(config.record)
     for name, n in config.tasks:
         task, out = load_task(name), Path(config.out)
         first = load_task(MimicGenTask.of(task).source_task)
@@ -51,6 +53,7 @@ def main(config: DictConfig) -> None:
         facts = generation_facts(path)
         rate = Proportion(facts["successes"], facts["attempts"])
         rows[name] = {
+            "date": str(date.today()),
             "source_demonstrations": len(source.demos),
             "successes": rate.successes,
             "attempts": rate.trials,
@@ -66,6 +69,14 @@ def main(config: DictConfig) -> None:
             print(f"recorded: {write_json(config.record, {**about, 'tasks': rows})}", flush=True)
 
 
+def recorded(path: str | None) -> dict[str, Any]:
+    """Rows of the tasks that a record has already; those measured again replace theirs."""
+    if path is None or not Path(path).exists():
+        return {}
+    rows: dict[str, Any] = json.loads(Path(path).read_text())["tasks"]
+    return rows
+
+
 def load_task(name: str) -> Task:
     from equidiff.sim.task import Task
 
@@ -74,8 +85,6 @@ def load_task(name: str) -> Task:
 
 def generation_facts(path: Path) -> Mapping[str, Any]:
     """What the file notes about its generation."""
-    import json
-
     import h5py
 
     with h5py.File(path, "r") as file:

@@ -132,7 +132,8 @@ def markdown_mimicgen(record: Mapping[str, Any]) -> str:
         )
     header = ["task", "solved in the end", "95 % interval", "demonstrations a minute (workers)"]
     table = markdown_table([*header, *(f"replayed: {kind}" for kind in kinds)], rows, "lrrr" + "r" * len(kinds))
-    return f"{table}\n\n{record['date']}: `{record['command']}`"
+    dates = sorted({row.get("date", record["date"]) for row in record["tasks"].values()})
+    return f"{table}\n\n{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}: `{record['command']}`"
 
 
 def markdown_physics(record: Mapping[str, Any]) -> str:
