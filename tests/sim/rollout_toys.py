@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -12,8 +13,14 @@ import numpy as np
 class PointEnv:
     """A point that has to be at the goal; the same seed always gives the same start and goal."""
 
-    def __init__(self, crash_at: int | None = None, die_at: int | None = None, sleep_at: int | None = None) -> None:
-        self.crash_at, self.die_at, self.sleep_at = crash_at, die_at, sleep_at
+    def __init__(
+        self,
+        crash_at: int | None = None,
+        die_at: int | None = None,
+        sleep_at: int | None = None,
+        killed_at: int | None = None,
+    ) -> None:
+        self.crash_at, self.die_at, self.sleep_at, self.killed_at = crash_at, die_at, sleep_at, killed_at
         self.seed, self.steps = -1, 0
 
     def reset(self, *, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -27,6 +34,8 @@ class PointEnv:
             raise ValueError("the point fell off the table")
         if self.seed == self.die_at:
             os._exit(7)
+        if self.seed == self.killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.seed == self.sleep_at:
             time.sleep(60)
         assert action.shape == (3,)

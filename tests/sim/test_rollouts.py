@@ -175,6 +175,11 @@ def test_a_worker_that_dies_names_its_seeds_and_exit_code() -> None:
     assert not multiprocessing.active_children()
 
 
+def test_a_worker_that_is_killed_may_have_lacked_memory() -> None:
+    with pytest.raises(RolloutError, match=r"exit code -9 .*\b104\b.*memory runs out: give fewer workers"):
+        run(functools.partial(PointEnv, killed_at=104))
+
+
 def test_an_environment_that_cannot_be_made_is_reported() -> None:
     with pytest.raises(RolloutError, match=r"while making the environment:(?s:.*)no simulator here"):
         run(broken_env)
