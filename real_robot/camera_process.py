@@ -137,26 +137,41 @@ class CameraProcess(Camera):
         self._next = item.number + 1
         return _frame(item)
 
+    @property
+    def ring(self) -> RingInfo:
+        """Where its pictures lie, for other processes: "image", "depth" if it has any, the camera's number as tag."""
+        return self._opened().info
+
     def latest(self) -> CameraFrame:
         """The newest picture, at once. CameraError when none came for `stale` seconds, or the process ended."""
-        reader = self._opened()
-        self._check()
-        item = reader.latest()
-        if item is None:
-            raise CameraError(f"camera {self._features.name!r}: no picture yet")
-        return _frame(item)
+        return _frame(self._newest(None))
+
+    def glance(self) -> Item:
+        """As `latest`, without the pixels: number in the ring, time of capture, and the camera's number as tag."""
+        return self._newest(())
 
     def history(self, stamps: Sequence[float]) -> list[CameraFrame]:
         """For each time of `stamps` the picture captured nearest to it. CameraError as of `latest`."""
+        return [_frame(item) for item in self._nearest(stamps, None)]
+
+    def find(self, stamps: Sequence[float]) -> list[Item]:
+        """As `history`, without the pixels."""
+        return self._nearest(stamps, ())
+
+    def _newest(self, names: tuple[str, ...] | None) -> Item:
         reader = self._opened()
         self._check()
-        frames = []
-        for stamp in stamps:
-            item = reader.nearest(stamp)
-            if item is None:
-                raise CameraError(f"camera {self._features.name!r}: no picture yet")
-            frames.append(_frame(item))
-        return frames
+        return self._some(reader.latest(names))
+
+    def _nearest(self, stamps: Sequence[float], names: tuple[str, ...] | None) -> list[Item]:
+        reader = self._opened()
+        self._check()
+        return [self._some(reader.nearest(stamp, names)) for stamp in stamps]
+
+    def _some(self, item: Item | None) -> Item:
+        if item is None:
+            raise CameraError(f"camera {self._features.name!r}: no picture yet")
+        return item
 
     def _opened(self) -> RingReader:
         if self._reader is None:

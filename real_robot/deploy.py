@@ -3,7 +3,7 @@
     python -m real_robot.deploy robot=sim checkpoint=outputs/train/run/checkpoints/final            # a simulated arm
     python -m real_robot.deploy robot=sim checkpoint=... episodes=20 robot.virtual=true policy.delay=0.1
     python -m real_robot.deploy robot=ur5e checkpoint=... robot.address=192.168.1.10 operator=keyboard \\
-        safety.box.low=[0.2,-0.4,0.02] safety.box.high=[0.7,0.4,0.5]
+        safety.box.low=[0.2,-0.4,0.02] safety.box.high=[0.7,0.4,0.5] calibration.base=base.json
     python -m real_robot.deploy robot=ur5e ... policy.server=wss://gpu:8600 policy.token_file=token.txt
 
 The arm moves only while the dead-man switch is held. Each episode leaves a folder with run.jsonl, report.json,
@@ -30,6 +30,7 @@ def main(config: DictConfig) -> int:
     """As `config` says; the exit code: 0, or 1 when an episode ended by a fault or the operator's stop."""
     signal.signal(signal.SIGTERM, _terminated)
     print("loading ...", flush=True)
+    from real_robot.calibration import CalibrationError
     from real_robot.contract import DeviceError
     from real_robot.planner import PlannerError
     from real_robot.records import RecordError
@@ -50,7 +51,7 @@ def main(config: DictConfig) -> int:
                     break  # somebody has to look before an arm moves again
             print(f"{solved} of {number + 1} episodes solved; reports in {folder}")
             return int(faulty > 0)
-    except (DeviceError, PlannerError, RecordError) as error:
+    except (DeviceError, PlannerError, RecordError, CalibrationError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
 

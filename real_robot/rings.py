@@ -244,13 +244,13 @@ class RingReader(_Side):
             return None
         return Item(number, stamp, tag, arrays)
 
-    def latest(self) -> Item | None:
-        """The newest item; None when there is none yet."""
+    def latest(self, names: tuple[str, ...] | None = None) -> Item | None:
+        """The newest item; None when there is none yet. names: only these arrays are copied, () none of them."""
         for _ in range(100):
             written = self.written
             if not written:
                 return None
-            item = self.read(written - 1)
+            item = self.read(written - 1, names)
             if item is not None:
                 return item
         raise self._overtaken()
@@ -264,13 +264,13 @@ class RingReader(_Side):
         found = (self.read(n, ()) for n in range(max(0, written - self.info.slots), written))
         return [(item.number, item.stamp) for item in found if item is not None]
 
-    def nearest(self, stamp: float) -> Item | None:
-        """The item whose stamp is nearest to `stamp`; None when there is none yet."""
+    def nearest(self, stamp: float, names: tuple[str, ...] | None = None) -> Item | None:
+        """The item whose stamp is nearest to `stamp`; None when there is none yet. names: as of `latest`."""
         for _ in range(100):
             known = self.stamps()
             if not known:
                 return None
-            item = self.read(min(known, key=lambda pair: abs(pair[1] - stamp))[0])
+            item = self.read(min(known, key=lambda pair: abs(pair[1] - stamp))[0], names)
             if item is not None:
                 return item
         raise self._overtaken()

@@ -16,26 +16,25 @@ from omegaconf import DictConfig
 
 from equidiff.checkpoint import inspect_checkpoint, load_policy
 from equidiff.config import build
-from equidiff.perception import PerceptionSettings, check_overhead
 from equidiff.policy import DiffusionPolicy
 from equidiff.spec import Spec
 from real_robot.build import (
     BuildError,
-    build_cameras,
     build_gate,
     build_robot,
-    calibration_files,
     clock_of,
     driver_of,
     plain,
 )
+from real_robot.calibration.frame import FrameSettings, check_frame
 from real_robot.clock import ManualClock
 from real_robot.contract import Robot, RobotError
+from real_robot.loop.cameras import CameraSensor
 from real_robot.loop.history import StateHistory
 from real_robot.loop.observer import Observer
 from real_robot.loop.runner import Runner, RunResult
 from real_robot.loop.schedule import ChunkScheduler, ScheduleSettings
-from real_robot.loop.sensors import CameraSensor, RobotSensor, Sensor
+from real_robot.loop.sensors import RobotSensor, Sensor
 from real_robot.loop.settings import RunSettings
 from real_robot.operator.contract import OperatorInput
 from real_robot.operator.scripted import Moment, ScriptedOperator
@@ -45,6 +44,7 @@ from real_robot.planners import LatePlanner, ProcessPlanner, RemotePlanner
 from real_robot.records import RecordError, RecordWriter
 from real_robot.report.write import write_report
 from real_robot.safety import GateError, SafetyLimits
+from real_robot.seeing import Seeing
 from real_robot.server.access import read_token
 from real_robot.types import Target
 from real_robot.video import VideoRecorder
@@ -54,7 +54,8 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Opens everything of `config` on `stack`. Raises DeviceError, PlannerError, BuildError or LimitsError."""
+    """Opens everything of `config` on `stack`. Raises DeviceError, PlannerError, CalibrationError, BuildError or
+    LimitsError."""
 
     def __init__(self, config: DictConfig, stack: ExitStack, say: Callable[[str], None] = print) -> None:
         self._config, self._stack, self._say = config, stack, say
@@ -68,12 +69,18 @@ class Session:
         self._robot = self._make_robot()
         self._clock = clock_of(self._robot)
         self._planner = self._make_planner()
+        seeing = self._check_frame()
         self._robot = stack.enter_context(self._robot)
         self._history = StateHistory()
         self._world = World.of(self._robot.features)
         self._picture: Callable[[], NDArray[np.uint8]] | None = None
         self._sensors = self._make_sensors(self._planner.spec)
-        self._observer = Observer(self._planner.spec, self._sensors)
+        self._cameras: CameraSensor | None = None
+        if seeing is not None:
+            self._cameras, self._planner, self._picture = seeing.open(
+                self._planner, self._history, stack, float(config.policy.timeout)
+            )
+        self._observer = Observer(self._planner.spec, self._sensors, self._cameras)
         self._gate = build_gate(self._limits, self._robot)
         self._warm_up()
         self._operator_input = stack.enter_context(operator)
@@ -103,8 +110,8 @@ class Session:
                 recover=not self.simulated and sys.stdin.isatty(),  # somebody is there to look at the arm
                 say=self._say,
             )  # fmt: skip
-            for sensor in self._sensors:
-                if hasattr(sensor, "listener"):
+            for sensor in (*self._sensors, self._cameras):
+                if sensor is not None and hasattr(sensor, "listener"):
                     sensor.listener = lambda name, count, stamp: runner.journal.frame(
                         name, count, stamp, self._clock.now()
                     )
@@ -223,29 +230,18 @@ class Session:
             if spec.observation.arrays:
                 sensors.append(cameras(world, float(node.camera_hz), *delays))
             self._picture = world.picture
-            return sensors
-        if self._config.cameras:
-            sensors.append(self._cameras(spec))
         return sensors
 
-    def _cameras(self, spec: Spec) -> Sensor:
-        from real_robot.calibration.live import load_scene
-
-        about = self._manifest.get("perception")
-        if not about:
-            raise BuildError("the checkpoint does not say how its pictures are made; train it on a prepared file")
-        settings = PerceptionSettings.from_config(about["settings"], centre=spec.workspace.centre)
-        scene = load_scene(settings, calibration_files(self._config.cameras), self._robot.features)
-        fixed = {name: scene.pose(name).matrix for name in settings.used if name not in scene.needs_tool}
-        check_overhead(spec.observation.arrays, fixed, spec.workspace.centre)
-        cameras = build_cameras(self._config.cameras)
-        for camera in cameras.values():
-            self._stack.enter_context(camera)
-        first = next(iter(cameras.values()))
-        self._picture = lambda: first.latest().image
-        sources: dict[str, Any] = {name: cameras[name] for name in settings.used}
-        keys = tuple(settings.shapes)
-        return CameraSensor(keys, sources, scene.observe, self._history, scene.needs_tool)
+    def _check_frame(self) -> Seeing | None:
+        """Before a real arm is connected: that its frame is the one the policy was trained in, cameras included."""
+        if self.simulated:
+            return None
+        settings = FrameSettings(**plain(self._config.calibration))
+        features, seeing = self._robot.features, None
+        if self._config.cameras:
+            seeing = Seeing(self._config.cameras, self._manifest, self._planner.spec, features)
+        self._say(check_frame(settings, features, {} if seeing is None else seeing.calibrations))
+        return seeing
 
     def _about(self) -> dict[str, Any]:
         features = self._robot.features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from real_robot.poses import Pose
 
-__all__ = ["Array", "CameraFrame", "Plan", "PlanRequest", "RobotMode", "RobotState", "Sent", "Target", "finite"]
+__all__ = [
+    "Array", "CameraFrame", "Plan", "PlanRequest", "RobotMode", "RobotState", "Sent", "Sight", "Target", "finite",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -75,10 +78,23 @@ class CameraFrame:
 
 
 @dataclass(frozen=True, eq=False)
+class Sight:
+    """What the cameras saw at one time, before anything is made of it.
+
+    pictures: {camera: number of its picture in its ring}; tools: {camera on the gripper: pose of the tool in the base's
+    frame when that picture was captured}.
+    """
+
+    pictures: Mapping[str, int]
+    tools: Mapping[str, Pose]
+
+
+@dataclass(frozen=True, eq=False)
 class PlanRequest:
     """What a policy is asked.
 
     observation: {key: (To, *shape)}, raw arrays as the Spec names them; stamp: time of the last of the To steps.
+    sights: of the To steps, for a planner that makes observations of them; none when the observation is whole.
     previous (k, A): actions of the chunk under way, the first for time `stamp`; None at the start. The first `frozen`
     of them will have been executed when the answer comes, so that the new chunk has to agree with them.
     """
@@ -88,6 +104,7 @@ class PlanRequest:
     observation: dict[str, NDArray[np.generic]]
     previous: Array | None = None
     frozen: int = 0
+    sights: tuple[Sight, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

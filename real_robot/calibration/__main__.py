@@ -3,14 +3,15 @@
     python -m real_robot.calibration make=board out=board.pdf                    # print it, measure a square
     python -m real_robot.calibration folder=shots camera=agentview mount=base board.square=0.0298
     python -m real_robot.calibration folder=shots camera=robot0_eye_in_hand mount=hand 'axis.level=[0.1,-0.2]'
+    python -m real_robot.calibration make=base 'axis.level=[0.1,-0.2]' base.yaw=0     # the base alone, no camera
     python -m real_robot.calibration make=gravity serial=0123456789              # accelerometer of a RealSense
 
 folder holds the pictures and poses.json, the pose of the tool in the base's frame at each:
 
     {"000.png": {"position": [x, y, z], "quat_xyzw": [x, y, z, w]}, ...}
 
-Writes <folder>/<camera>.json: lens, pose of the camera, and all errors. Exit code 2 and nothing written when the
-calibration or the symmetry axis is refused. docs/calibration.md says how to take the pictures.
+Writes <folder>/<camera>.json: lens, pose of the camera, and all errors; make=base writes base.json. Exit code 2 and
+nothing written when the calibration or the symmetry axis is refused. docs/calibration.md says how to take the pictures.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ def main(config: DictConfig) -> int:
             reading = read_gravity(serial=tree["serial"])
             print(f"axis.gravity.reading={[round(float(v), 5) for v in reading]}")
             return 0
-        if tree["make"] != "calibration":
-            raise CalibrationError(f"make: expected calibration, board or gravity, got {tree['make']!r}")
-        from real_robot.calibration.app import calibrate
+        from real_robot.calibration.app import calibrate, measure_base
 
-        return calibrate(tree)
+        ways = {"calibration": calibrate, "base": measure_base}
+        if tree["make"] not in ways:
+            raise CalibrationError(f"make: expected calibration, base, board or gravity, got {tree['make']!r}")
+        return ways[tree["make"]](tree)
     except (CalibrationError, DeviceError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

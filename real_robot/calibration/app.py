@@ -15,8 +15,16 @@ from equidiff.config import did_you_mean
 from real_robot.calibration.board import BoardSettings, BoardView, CalibrationError, _opencv, find_board
 from real_robot.calibration.hand_eye import HandEye, solve_hand_eye
 from real_robot.calibration.lens import Lens, calibrate_lens
-from real_robot.calibration.result import BaseInWorld, CameraCalibration, load_calibration, save_calibration
+from real_robot.calibration.result import (
+    BaseCalibration,
+    BaseInWorld,
+    CameraCalibration,
+    load_calibration,
+    save_base,
+    save_calibration,
+)
 from real_robot.calibration.symmetry import (
+    AxisBounds,
     SymmetryAxis,
     check_symmetry_axis,
     up_from_board,
@@ -24,8 +32,9 @@ from real_robot.calibration.symmetry import (
     up_from_level,
 )
 from real_robot.poses import Pose, exp_map
+from real_robot.types import Array
 
-__all__ = ["calibrate", "read_picture", "read_poses"]
+__all__ = ["calibrate", "measure_base", "read_picture", "read_poses"]
 
 
 def calibrate(tree: dict[str, Any]) -> int:
@@ -66,6 +75,23 @@ def calibrate(tree: dict[str, Any]) -> int:
     )
     out = Path(tree["out"] or folder / f"{tree['camera']}.json")
     save_calibration(result, out)
+    print(f"written to {out}")
+    return 0
+
+
+def measure_base(tree: dict[str, Any]) -> int:
+    """The base alone, by a level: for policies without cameras. As `calibrate`."""
+    node, base = tree["axis"], BaseInWorld(tree["base"]["yaw"], tuple(tree["base"]["position"]))
+    if node["level"] is None:
+        raise CalibrationError(
+            "axis.level is not set; without a camera the vertical is that of a level: axis.level=[along x, along y] "
+            "in degrees"
+        )
+    up, source, tilt_error = _by_level(node["level"])
+    axis = check_symmetry_axis(up, source, base=base, reach=node["reach"], tilt_error=tilt_error, bounds=_bounds(node))
+    print(axis.sentences(node["reach"]))
+    out = Path(tree["out"] or "base.json")
+    save_base(BaseCalibration(base, axis.to_json()), out)
     print(f"written to {out}")
     return 0
 
@@ -156,8 +182,7 @@ def _axis(
         return None
     measured, tilt_error, place_error = None, found.rotation, 0.0
     if given == ["level"]:
-        x, y = node["level"]
-        up, source, tilt_error = up_from_level(math.radians(x), math.radians(y)), "a level", math.radians(0.1)
+        up, source, tilt_error = _by_level(node["level"])
     elif given == ["gravity"]:
         _known("axis.gravity", node["gravity"], {"reading", "picture"})
         up = up_from_gravity(node["gravity"]["reading"], _camera(found, node["gravity"].get("picture"), poses))
@@ -184,10 +209,21 @@ def _axis(
         tilt_error=tilt_error,
         yaw_error=tilt_error,
         centre_error=math.hypot(place_error, tilt_error * node["reach"]),
-        max_tilt=math.radians(node["max_tilt"]),
-        max_centre=node["max_centre"],
-        max_yaw=math.radians(node["max_yaw"]),
+        bounds=_bounds(node),
     )
+
+
+def _by_level(degrees: Any) -> tuple[Array, str, float]:
+    """Vertical, its source and its error, of two readings."""
+    try:
+        x, y = (math.radians(float(reading)) for reading in degrees)
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(f"axis.level: expected [degrees along x, degrees along y], got {degrees!r}") from error
+    return up_from_level(x, y), "a level", math.radians(0.1)
+
+
+def _bounds(node: Mapping[str, Any]) -> AxisBounds:
+    return AxisBounds(math.radians(node["max_tilt"]), node["max_centre"], math.radians(node["max_yaw"]))
 
 
 def _camera(found: HandEye, picture: str | None, poses: Mapping[str, Pose]) -> Pose:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from equidiff.perception import CameraSettings, Frame, Perception, PerceptionSettings
 from real_robot.calibration.board import CalibrationError, _opencv
 from real_robot.calibration.lens import Lens
-from real_robot.calibration.result import CameraCalibration, load_calibration
+from real_robot.calibration.result import BaseInWorld, CameraCalibration, load_calibration
 from real_robot.contract import RobotFeatures
 from real_robot.poses import Pose
 from real_robot.types import CameraFrame
 
-__all__ = ["Scene", "load_scene"]
+__all__ = ["Scene", "check_base", "load_calibrations", "load_scene"]
 
 
 class Scene:
@@ -79,20 +79,31 @@ class Scene:
 
 
 def load_scene(settings: PerceptionSettings, files: Mapping[str, Path], robot: RobotFeatures) -> Scene:
-    """The scene of calibration files {camera: path}. CalibrationError for one that cannot be read, or that was made
-    with the base at another place than the robot says."""
-    found = {name: load_calibration(path) for name, path in files.items()}
+    """The scene of `load_calibrations`; prints which cameras were calibrated without a check of the symmetry axis."""
+    found = load_calibrations(files, robot)
     for name, calibration in found.items():
-        metres, radians = calibration.base.pose.distance(Pose.from_rotvec(robot.base_position, [0, 0, robot.base_yaw]))
-        if metres > 1e-3 or radians > 1e-3:
-            raise CalibrationError(
-                f"camera {name!r} was calibrated with the base at {calibration.base}, the robot says yaw "
-                f"{robot.base_yaw} and position {robot.base_position}; set robot.base_yaw and robot.base_position to "
-                "what was calibrated"
-            )
         if calibration.axis is None:
             print(f"warning: the symmetry axis was not checked with camera {name!r} (docs/calibration.md)")
     return Scene(settings, found)
+
+
+def load_calibrations(files: Mapping[str, Path], robot: RobotFeatures) -> dict[str, CameraCalibration]:
+    """Calibration files {camera: path}, read. CalibrationError for one that cannot be read, or that was made with the
+    base at another place than the robot says."""
+    found = {name: load_calibration(path) for name, path in files.items()}
+    for name, calibration in found.items():
+        check_base(f"camera {name!r}", calibration.base, robot)
+    return found
+
+
+def check_base(what: str, base: BaseInWorld, robot: RobotFeatures) -> None:
+    """CalibrationError when `what` was calibrated with the base at another place than the robot says."""
+    metres, radians = base.pose.distance(Pose.from_rotvec(robot.base_position, [0, 0, robot.base_yaw]))
+    if metres > 1e-3 or radians > 1e-3:
+        raise CalibrationError(
+            f"{what} was calibrated with the base at {base}, the robot says yaw {robot.base_yaw} and position "
+            f"{robot.base_position}; set robot.base_yaw and robot.base_position to what was calibrated"
+        )
 
 
 class _Fit:

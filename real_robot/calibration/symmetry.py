@@ -9,7 +9,8 @@ it is off by d, a scene turned by a comes out displaced by 2 d sin(a / 2), up to
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from real_robot.poses import Pose
 from real_robot.types import Array, finite
 
 __all__ = [
+    "AxisBounds",
     "SymmetryAxis",
     "SymmetryAxisError",
     "check_symmetry_axis",
@@ -55,6 +57,20 @@ class SymmetryAxis:
         """A JSON tree."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> SymmetryAxis:
+        """From that tree. CalibrationError for one that is none."""
+        known = {field.name for field in fields(cls)}
+        numbers = {key: value for key, value in tree.items() if key != "source" and value is not None}
+        if not {"tilt", "towards", "source"} <= tree.keys() <= known:
+            raise CalibrationError(f"axis: expected {', '.join(sorted(known))}, got {', '.join(sorted(tree))}")
+        for key, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise CalibrationError(f"axis.{key}: expected a finite number, got {value!r}")
+            if value < 0 and key != "towards":
+                raise CalibrationError(f"axis.{key}: expected a number >= 0, got {value!r}")
+        return cls(**tree)
+
     def sentences(self, reach: float) -> str:
         """In words, for a workspace of radius `reach` metres."""
         text = (
@@ -69,6 +85,37 @@ class SymmetryAxis:
                 f"{_deg(self.yaw)} +- {_deg(self.yaw_error)} degrees"
             )
         return text
+
+
+@dataclass(frozen=True)
+class AxisBounds:
+    """What is refused, two standard errors added: tilt and yaw in radians, offset of the workspace centre in metres."""
+
+    tilt: float = math.radians(1.0)
+    centre: float = 0.01
+    yaw: float = math.radians(3.0)
+
+    def check(self, axis: SymmetryAxis, reach: float) -> None:
+        """SymmetryAxisError when an error of the axis may be above its bound; reach: as of `sentences`."""
+        refused = []
+        if not axis.tilt + 2 * axis.tilt_error <= self.tilt:
+            refused.append(
+                f"the tilt is above {_deg(self.tilt)} degrees: scenes that the policy takes for the same lie at other "
+                "heights and slopes, grasps miss by as much. Level the base (shim the low side), or measure more "
+                "exactly"
+            )
+        if axis.centre is not None and not axis.centre + 2 * axis.centre_error <= self.centre:
+            refused.append(
+                f"the workspace centre is off by more than {1000 * self.centre:.0f} mm: turned scenes come out "
+                "displaced by up to twice that. Set base.position as measured, or move the workspace"
+            )
+        if axis.yaw is not None and not axis.yaw + 2 * axis.yaw_error <= self.yaw:
+            refused.append(
+                f"the yaw is off by more than {_deg(self.yaw)} degrees: an equivariant policy does not mind, but "
+                "bounds, boxes of the gate and every plain policy are turned by it. Set base.yaw as measured"
+            )
+        if refused:
+            raise SymmetryAxisError(f"symmetry axis refused: {axis.sentences(reach)}. " + "; ".join(refused))
 
 
 def up_from_gravity(gravity: ArrayLike, camera: Pose) -> Array:
@@ -107,16 +154,14 @@ def check_symmetry_axis(
     tilt_error: float = 0.0,
     yaw_error: float = 0.0,
     centre_error: float = 0.0,
-    max_tilt: float = math.radians(1.0),
-    max_centre: float = 0.01,
-    max_yaw: float = math.radians(3.0),
+    bounds: AxisBounds | None = None,
 ) -> SymmetryAxis:
     """Errors of the axis; SymmetryAxisError if one may be above its bound.
 
     up (3,): the vertical in the base's frame, from `source`. base: as the loop will use it; measured: pose of the base
     in the world, from a board laid at a known place of the workspace, or None. centre: Spec.workspace.centre, (x, y) in
     the world; height: of the work above the world's z = 0; reach: radius of the workspace, all metres. *_error: one
-    standard error of each quantity; a bound is exceeded when the error plus two of them is above it.
+    standard error of each quantity.
     """
     upward = finite("up", up, (3,))
     upward = upward / np.linalg.norm(upward)
@@ -130,24 +175,7 @@ def check_symmetry_axis(
         apart = base.pose.inverse() @ Pose(point, np.eye(3)), measured.inverse() @ Pose(point, np.eye(3))
         offset = float(np.hypot(*(apart[0].position - apart[1].position)[:2]))
     axis = SymmetryAxis(tilt, towards, source, tilt_error, yaw, offset, yaw_error, centre_error)
-    refused = []
-    if not tilt + 2 * tilt_error <= max_tilt:
-        refused.append(
-            f"the tilt is above {_deg(max_tilt)} degrees: scenes that the policy takes for the same lie at other "
-            "heights and slopes, grasps miss by as much. Level the base (shim the low side), or measure more exactly"
-        )
-    if offset is not None and not offset + 2 * centre_error <= max_centre:
-        refused.append(
-            f"the workspace centre is off by more than {1000 * max_centre:.0f} mm: turned scenes come out displaced by "
-            "up to twice that. Set base.position as measured, or move the workspace"
-        )
-    if yaw is not None and not yaw + 2 * yaw_error <= max_yaw:
-        refused.append(
-            f"the yaw is off by more than {_deg(max_yaw)} degrees: an equivariant policy does not mind, but bounds, "
-            "boxes of the gate and every plain policy are turned by it. Set base.yaw as measured"
-        )
-    if refused:
-        raise SymmetryAxisError(f"symmetry axis refused: {axis.sentences(reach)}. " + "; ".join(refused))
+    (bounds or AxisBounds()).check(axis, reach)
     return axis
 
 

@@ -83,19 +83,19 @@ class Asking:
         if self._pending is not None or not due:
             return None
         try:
-            observed, observation = self._observer.observe()
+            seen = self._observer.observe()
         except DeviceError as error:
             return Fault(FaultKind.SENSOR_LOST, str(error))
-        if stamp is not None and observed <= stamp:
+        if stamp is not None and seen.stamp <= stamp:
             return None  # nothing was measured since
         previous, frozen = None, 0
         if self._scheduler.settings.stitch == "real_time":
-            previous = self._scheduler.ahead(observed)
+            previous = self._scheduler.ahead(seen.stamp)
             if previous is not None:
                 frozen = min(len(previous), math.ceil(max(self._delays, default=0.0) / self._step))
         self._number += 1
         try:
-            self._planner.submit(PlanRequest(self._number, observed, observation, previous, frozen))
+            self._planner.submit(PlanRequest(self._number, seen.stamp, seen.arrays, previous, frozen, seen.sights))
         except PlannerError as error:
             return Fault(FaultKind.POLICY_LOST, str(error))
         self._pending = (self._number, now)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from real_robot.loop.history import StateHistory
-from real_robot.poses import Pose
-from real_robot.types import CameraFrame, RobotState
+from real_robot.types import RobotState
 from real_robot.world import World
 
-__all__ = ["CameraSensor", "FrameSource", "RobotSensor", "Sensor", "proprioception"]
+__all__ = ["RobotSensor", "Sensor", "proprioception"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -62,54 +60,3 @@ class RobotSensor(Sensor):
 
     def at(self, stamp: float) -> Arrays:
         return proprioception(self._history.at(stamp), self._world)
-
-
-class FrameSource(Protocol):
-    """As `CameraProcess`: pictures of the past by time of capture."""
-
-    def latest(self) -> CameraFrame:
-        """The newest picture, at once."""
-
-    def history(self, stamps: Sequence[float]) -> list[CameraFrame]:
-        """For each time the picture captured nearest to it."""
-
-
-class CameraSensor(Sensor):
-    """Pictures of one or more cameras as observations.
-
-    observe: {camera: frame}, {camera on the gripper: pose of the tool in the base frame when it was captured} ->
-    observations; `real_robot.calibration.live.Scene.observe`. on_gripper: the cameras that need the latter. listener:
-    hears name, number and time of capture of every picture that is seen for the first time.
-    """
-
-    def __init__(
-        self,
-        keys: Sequence[str],
-        cameras: Mapping[str, FrameSource],
-        observe: Callable[[Mapping[str, CameraFrame], Mapping[str, Pose]], Arrays],
-        history: StateHistory,
-        on_gripper: Sequence[str] = (),
-        listener: Callable[[str, int, float], None] | None = None,
-    ) -> None:
-        self._keys, self._cameras, self._observe = tuple(keys), dict(cameras), observe
-        self._history, self._on_gripper, self.listener = history, tuple(on_gripper), listener
-        self._numbers = dict.fromkeys(cameras, -1)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return self._keys
-
-    @property
-    def newest(self) -> float:
-        frames = {name: camera.latest() for name, camera in self._cameras.items()}
-        for name, frame in frames.items():
-            if frame.number != self._numbers[name]:
-                self._numbers[name] = frame.number
-                if self.listener is not None:
-                    self.listener(name, frame.number, frame.stamp)
-        return min(frame.stamp for frame in frames.values())
-
-    def at(self, stamp: float) -> Arrays:
-        frames = {name: camera.history([stamp])[0] for name, camera in self._cameras.items()}
-        tools = {name: self._history.at(frames[name].stamp).pose for name in self._on_gripper}
-        return self._observe(frames, tools)

@@ -1,104 +1,30 @@
-"""`Desk`: the one request under way and what became of it, shared by the loop's thread and a worker's."""
+"""`Desk`: the slot of a policy's requests, which are checked against its spec, as its answers are."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
-
 from equidiff.spec import Spec
-from real_robot.planner import PlannerError
 from real_robot.planners.run import check_request, plan_shape
-from real_robot.settings import SettingsError
+from real_robot.planners.slot import Slot
 from real_robot.types import Array, Plan, PlanRequest
 
 __all__ = ["Desk"]
 
 
-class Desk:
-    """Numbers the requests, so that the late answer to one that timed out is never taken for the next one's.
-
-    timeout: seconds from `start` until `poll` gives up on a request.
-    """
-
-    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if not timeout > 0:
-            raise SettingsError(f"timeout: expected seconds > 0, got {timeout}")
-        self._timeout, self._clock = timeout, clock
-        self._lock = threading.Lock()
-        self._count = 0
-        self._request: PlanRequest | None = None
-        self._since = 0.0
-        self._outcome: Plan | str | None = None
-        self._gone: str | None = None
-        self._closed = False
-
-    @property
-    def gone(self) -> str | None:
-        """Why no request is taken now, or None."""
-        return self._gone
+class Desk(Slot[Plan]):
+    """The one request under way to a policy and what became of it."""
 
     def start(self, spec: Spec, request: PlanRequest) -> int:
         """Put a request under way; returns its number for `finish` and `fail`."""
-        with self._lock:
-            if self._gone is not None:
-                raise PlannerError(self._gone)
-            if self._request is not None:
-                raise ValueError(f"request {request.number}: {self._request.number} is still under way; poll for it")
+        if self.gone is None:
             check_request(spec, request)
-            self._count += 1
-            self._request, self._since, self._outcome = request, self._clock(), None
-            return self._count
+        return self.begin(request)
 
     def finish(self, spec: Spec, number: int, actions: Array, computed_in: float) -> None:
         """The answer; one that nobody waits for any more is dropped."""
-        with self._lock:
-            if self._request is None or number != self._count:
-                return
-            if actions.shape != plan_shape(spec):
-                self._outcome = f"the answer has actions of shape {actions.shape}, expected {plan_shape(spec)}"
-            else:
-                self._outcome = Plan(self._request.number, self._request.stamp, actions, computed_in)
-
-    def fail(self, number: int, why: str) -> None:
-        """No answer to this request; the next one is taken."""
-        with self._lock:
-            if self._request is not None and number == self._count:
-                self._outcome = why
-
-    def lose(self, why: str) -> None:
-        """No answers until `regain`."""
-        with self._lock:
-            if not self._closed:
-                self._gone = why
-                if self._request is not None:
-                    self._outcome = why
-
-    def regain(self) -> None:
-        """Requests are taken again."""
-        with self._lock:
-            if not self._closed:
-                self._gone = None
-
-    def close(self) -> None:
-        """No answers any more; for good."""
-        self.lose("the planner is closed")
-        with self._lock:
-            self._closed = True
-
-    def poll(self) -> Plan | None:
-        """The plan, once. PlannerError, once for each request that failed or is late, and always while lost."""
-        with self._lock:
-            if self._gone is not None:
-                self._request = None
-                raise PlannerError(self._gone)
-            if self._request is None:
-                return None
-            request, outcome = self._request, self._outcome
-            if outcome is None and self._clock() - self._since <= self._timeout:
-                return None
-            self._request = self._outcome = None
-            if isinstance(outcome, Plan):
-                return outcome
-            why = outcome or f"no answer within {self._timeout:g} s"
-            raise PlannerError(f"request {request.number}: {why}")
+        request = self.waiting(number)
+        if request is None:
+            return
+        if actions.shape != plan_shape(spec):
+            self.fail(number, f"the answer has actions of shape {actions.shape}, expected {plan_shape(spec)}")
+        else:
+            self.end(number, Plan(request.number, request.stamp, actions, computed_in))

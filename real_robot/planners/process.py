@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from equidiff.spec import Spec
@@ -15,6 +12,7 @@ from real_robot.planner import Planner, PlannerError
 from real_robot.planners.desk import Desk
 from real_robot.planners.local import explain, seeded
 from real_robot.planners.run import run_policy, warm_up
+from real_robot.planners.worker import Worker
 from real_robot.server.wire import (
     ANSWER_BYTES,
     Failure,
@@ -42,9 +40,8 @@ class _Setup:
 
 
 class ProcessPlanner(Planner):
-    """Loads a checkpoint in a spawned process and waits until it is warm.
+    """Loads a checkpoint in a spawned process (`Worker`) and waits until it is warm.
 
-    The process ignores Ctrl-C (the loop decides when it ends), is killed by `close`, and ends when this process does.
     timeout: seconds until a request is given up. start_timeout: until the policy must be loaded. threads: of torch
     there. Raises PlannerError if the policy cannot be loaded.
     """
@@ -60,41 +57,15 @@ class ProcessPlanner(Planner):
         threads: int | None = None,
     ) -> None:
         self._desk = Desk(timeout)
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
         setup = _Setup(str(checkpoint), device, seed, threads)
-        self._process = context.Process(target=_child, args=(theirs, setup), name="policy", daemon=True)
-        self._process.start()
-        theirs.close()  # so that the end of the child is the end of the pipe
-        self._sender = ThreadPoolExecutor(1, "to the policy")
-        self._sending: Future[None] | None = None
-        self._receiver: threading.Thread | None = None
+        self._worker = Worker("the policy's process", _child, setup, start_timeout=start_timeout, largest=ANSWER_BYTES)
         try:
-            self._spec = self._meet(start_timeout)
-        except BaseException:
-            self.close()
-            raise
-        self._receiver = threading.Thread(target=self._receive, name="from the policy", daemon=True)
-        self._receiver.start()
-
-    def _meet(self, timeout: float) -> Spec:
-        if not wait([self._pipe, self._process.sentinel], timeout):
-            raise PlannerError(f"the policy's process was not ready within {timeout:g} s")
-        try:
-            first = self._pipe.recv_bytes(ANSWER_BYTES)
-        except (OSError, EOFError):
-            raise PlannerError(self._death()) from None
-        try:
-            return unpack_hello(first).spec
+            self._spec = unpack_hello(self._worker.first).spec
         except WireError as error:
-            answer = unpack_answer(first)
+            self._worker.close()
+            answer = unpack_answer(self._worker.first)
             raise PlannerError(answer.message if isinstance(answer, Failure) else str(error)) from None
-
-    def _death(self) -> str:
-        self._process.join(1.0)
-        code = self._process.exitcode
-        how = "by itself" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"the policy's process has ended ({how}); start the run again"
+        self._worker.listen(self._hear, self._desk.lose)
 
     @property
     def spec(self) -> Spec:
@@ -103,66 +74,39 @@ class ProcessPlanner(Planner):
     @property
     def pid(self) -> int | None:
         """Of the policy's process."""
-        return self._process.pid
+        return self._worker.pid
 
     @property
     def alive(self) -> bool:
         """Whether the policy's process runs."""
-        return self._process.is_alive()
+        return self._worker.alive
 
     def submit(self, request: PlanRequest) -> None:
         number = self._desk.start(self._spec, request)
-        if self._sending is not None and not self._sending.done():
-            self._desk.fail(number, "the policy's process does not take requests")
-            return
         try:
-            message = pack_request(number, request)
-        except WireError as error:
+            self._worker.send(pack_request(number, request))
+        except (PlannerError, WireError) as error:
             self._desk.fail(number, str(error))
-            return
-        # in a thread, because a process that hangs does not empty its pipe; a broken pipe is told by the receiver
-        self._sending = self._sender.submit(self._pipe.send_bytes, message)
 
-    def _receive(self) -> None:
-        while (message := self._next()) is not None:
-            try:
-                answer = unpack_answer(message)
-            except WireError as error:
-                self._desk.lose(f"the policy's process answered nonsense: {error}")
-                return
-            if isinstance(answer, Failure):
-                self._desk.fail(answer.id, answer.message)
-            else:
-                self._desk.finish(self._spec, answer.id, answer.actions, answer.computed_in)
-        self._desk.lose(self._death())
-
-    def _next(self) -> bytes | None:
-        """The next message, or None when the process has ended."""
-        try:
-            ready = wait([self._pipe, self._process.sentinel])
-            return self._pipe.recv_bytes(ANSWER_BYTES) if self._pipe in ready else None
-        except (OSError, EOFError):
-            return None
+    def _hear(self, message: bytes) -> None:
+        answer = unpack_answer(message)
+        if isinstance(answer, Failure):
+            self._desk.fail(answer.id, answer.message)
+        else:
+            self._desk.finish(self._spec, answer.id, answer.actions, answer.computed_in)
 
     def poll(self) -> Plan | None:
         return self._desk.poll()
 
     def close(self) -> None:
         self._desk.close()
-        self._process.kill()
-        self._process.join(5.0)
-        self._sender.shutdown(wait=False, cancel_futures=True)
-        if self._receiver is not None:
-            self._receiver.join(5.0)
-        self._pipe.close()
+        self._worker.close()
 
 
 # -- in the other process --------------------------------------------------------------------------------
 
 
 def _child(pipe: Connection, setup: _Setup) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     from equidiff.checkpoint import CheckpointError, load_policy
@@ -193,11 +137,3 @@ def _child(pipe: Connection, setup: _Setup) -> None:
             pipe.send_bytes(answer)
         except OSError:
             return
-
-
-def _end_with_parent() -> None:
-    """A policy that computes for long does not look at its pipe."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        signal.raise_signal(signal.SIGKILL)

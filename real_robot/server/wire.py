@@ -10,6 +10,8 @@ and back, first of all `hello`, then one answer for each request:
     {"type": "plan", "id", "actions": array, "computed_in"}
     {"type": "error", "id", "message"}
 
+Between processes of one machine there are arrays alone as well, both ways: {"type": "arrays", "id", "arrays"}.
+
 An array is {"dtype": name, "shape": [n, ...], "data": bytes}, little-endian, in C order. `id` counts a planner's
 requests. Whatever does not have exactly this form is refused with a WireError, before as much memory is reserved as it
 claims to need.
@@ -35,8 +37,8 @@ from real_robot.types import Array, PlanRequest
 
 __all__ = [
     "ANSWER_BYTES", "PROTOCOL", "SUBPROTOCOL", "Answer", "Failure", "Hello", "WireError", "installed_version",
-    "pack_answer", "pack_failure", "pack_hello", "pack_request", "request_bytes", "unpack_answer",
-    "unpack_hello", "unpack_request",
+    "pack_answer", "pack_arrays", "pack_failure", "pack_hello", "pack_request", "request_bytes", "unpack_answer",
+    "unpack_arrays", "unpack_hello", "unpack_request",
 ]  # fmt: skip
 
 PROTOCOL = 1
@@ -112,6 +114,11 @@ def pack_request(number: int, request: PlanRequest) -> bytes:
     )
 
 
+def pack_arrays(number: int, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """{name: array} as message `number`; a copy. WireError that names the array for a dtype that cannot be sent."""
+    return _pack(type="arrays", id=number, arrays={key: _array(key, value) for key, value in arrays.items()})
+
+
 def pack_hello(spec: Spec, version: str) -> bytes:
     """The first message to a planner."""
     return _pack(type="hello", protocol=PROTOCOL, spec=json.dumps(spec.to_json()), version=version)
@@ -159,9 +166,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 def unpack_request(data: bytes) -> tuple[int, PlanRequest]:
     """(number of the message, the request with number and stamp 0); its arrays are views of `data`, read-only."""
     message = _message(data, {"plan": ("id", "observation", "previous", "frozen")})
-    observation, previous = message["observation"], message["previous"]
-    if not isinstance(observation, dict):
-        raise WireError(f"observation: expected {{key: array}}, got {_kind(observation)}")
+    observation, previous = _read_arrays("observation", message["observation"]), message["previous"]
     if previous is not None:
         previous = _read_array("previous", previous)
         if previous.dtype != np.float64 or previous.ndim != 2:
@@ -169,10 +174,19 @@ def unpack_request(data: bytes) -> tuple[int, PlanRequest]:
     return _whole(message, "id"), PlanRequest(
         number=0,
         stamp=0.0,
-        observation={key: _read_array(key, value) for key, value in observation.items()},
+        observation=observation,
         previous=previous,
         frozen=_whole(message, "frozen"),
     )
+
+
+def unpack_arrays(data: bytes) -> tuple[int, dict[str, NDArray[Any]]] | Failure:
+    """(number of the message, {name: array}), views of `data`, read-only; or why there are none."""
+    message = _message(data, {"arrays": ("id", "arrays"), "error": ("id", "message")})
+    number = _whole(message, "id")
+    if message["type"] == "error":
+        return Failure(number, _text(message, "message")[:_LONGEST_TEXT])
+    return number, _read_arrays("arrays", message["arrays"])
 
 
 def unpack_hello(data: bytes) -> Hello:
@@ -250,6 +264,12 @@ def _tree(data: bytes) -> Any:
         raise
     except ValueError as error:  # all of msgpack's own errors, too
         raise WireError(f"not msgpack ({error or type(error).__name__})") from error
+
+
+def _read_arrays(name: str, node: Any) -> dict[str, NDArray[Any]]:
+    if not isinstance(node, dict):
+        raise WireError(f"{name}: expected {{key: array}}, got {_kind(node)}")
+    return {key: _read_array(key, value) for key, value in node.items()}
 
 
 def _read_array(name: str, node: Any) -> NDArray[Any]:

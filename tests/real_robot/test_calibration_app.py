@@ -156,7 +156,7 @@ def test_the_program_answers_in_a_line(capsys: pytest.CaptureFixture[str], tmp_p
     assert f"{BOARD.columns} x {BOARD.rows} squares of 30 mm" in capsys.readouterr().out
     assert (tmp_path / "board.png").exists()
     assert main(OmegaConf.create(settings("make=bord"))) == 2
-    assert capsys.readouterr().err == "error: make: expected calibration, board or gravity, got 'bord'\n"
+    assert capsys.readouterr().err == "error: make: expected calibration, base, board or gravity, got 'bord'\n"
 
 
 @pytest.mark.slow

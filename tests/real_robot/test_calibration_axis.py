@@ -19,7 +19,7 @@ from real_robot.calibration import (
     load_calibration,
     save_calibration,
 )
-from real_robot.calibration.symmetry import up_from_board, up_from_gravity, up_from_level
+from real_robot.calibration.symmetry import AxisBounds, up_from_board, up_from_gravity, up_from_level
 from real_robot.poses import Pose, exp_map
 
 LENS = Lens(
@@ -60,7 +60,7 @@ def test_a_tilt_above_the_bound_is_refused_with_its_cost_and_fix() -> None:
     said = r"tilted by 1\.20 .* 12\.6 mm when the scene is turned.*above 1\.00 degrees.*Level the base"
     with pytest.raises(SymmetryAxisError, match=said):
         check_symmetry_axis(tilted(1.2), "a level", base=BaseInWorld())
-    check_symmetry_axis(tilted(1.2), "a level", base=BaseInWorld(), max_tilt=math.radians(1.5))
+    check_symmetry_axis(tilted(1.2), "a level", base=BaseInWorld(), bounds=AxisBounds(tilt=math.radians(1.5)))
     with pytest.raises(SymmetryAxisError, match=r"0\.80 \+- 0\.20"):  # it might be above
         check_symmetry_axis(tilted(0.8), "a board", base=BaseInWorld(), tilt_error=math.radians(0.2))
     with pytest.raises(SymmetryAxisError, match=r"tilted by 180\.00"):
@@ -79,7 +79,9 @@ def test_yaw_and_centre_are_compared_with_what_the_loop_will_use() -> None:
     assert far.centre == pytest.approx(math.hypot(0.004, 0.5 * math.radians(0.5) - 0.003), abs=1e-4)
     assert "the workspace centre is off by" in far.sentences(0.3)
     with pytest.raises(SymmetryAxisError, match=r"off by more than 4 mm.*Set base\.position as measured"):
-        check_symmetry_axis([0, 0, 1], "x", base=base, measured=measured, centre=(-0.5, 0.1), max_centre=0.004)
+        check_symmetry_axis(
+            [0, 0, 1], "x", base=base, measured=measured, centre=(-0.5, 0.1), bounds=AxisBounds(centre=0.004)
+        )
     with pytest.raises(SymmetryAxisError, match="off by more than 10 mm"):
         check_symmetry_axis([0, 0, 1], "x", base=base, measured=measured, centre=(-0.5, 0.1), centre_error=0.003)
     turned = Pose(measured.position, measured.rotation @ exp_map([0, 0, math.radians(4)]))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from deploy_toys import RISE, checkpoint
+from disk_toys import small_disk
 
 from equidiff.fields.presets import relative_action
 
@@ -54,13 +55,55 @@ def test_on_the_simulated_arm_in_exact_time(tmp_path: Path, arm: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sim
+def test_a_disk_that_stays_full_ends_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record breaks off, which stops the arm; then the report cannot be written either."""
+    from equidiff.hydra_app import run_app
+    from real_robot.deploy import main
+
+    saved = checkpoint(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv",
+        ["deploy", "robot=sim", "robot.virtual=true", f"checkpoint={saved}", f"run_dir={tmp_path}/run", "video=false"],
+    )  # fmt: skip
+    with small_disk(60_000), pytest.raises(SystemExit) as end:
+        run_app(main, "deploy", "doc")
+    told = capsys.readouterr()
+    assert end.value.code == 2
+    assert "File too large; no report of this run" in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert "recording: " in told.out
+    assert "-> stopped" in told.out  # before it was told: the arm stands
+    ticks = records(tmp_path / "run/episode000", "tick")
+    assert ticks[-1]["t"] - ticks[0]["t"] < 5  # of 60 s
+
+
+@pytest.mark.slow
+@pytest.mark.sim
+def test_a_condition_of_the_configuration_ends_an_episode(tmp_path: Path) -> None:
+    done = deploy(
+        "robot=sim", "robot.virtual=true", f"checkpoint={checkpoint(tmp_path)}", "run.longest=9", "video=false",
+        f"run_dir={tmp_path}/run",
+        "success={_target_: real_robot.success.Lifted, height: 0.0, width: [0.0, 0.2]}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "episode 0: success, " in done.stdout
+    assert "1 of 1 episodes solved" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.sim
 def test_on_the_simulated_arm_in_real_time(tmp_path: Path) -> None:
     done = deploy(
         "robot=sim", f"checkpoint={checkpoint(tmp_path)}", "run.longest=2", f"run_dir={tmp_path}/run", "video=false",
         "run.max_late=2", "run.max_state_age=2", "run.max_observation_age=2", "safety.max_state_age=2",
-        "policy.timeout=9",
+        "policy.timeout=9", "policy.delay=0.3",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    plans = [row for row in records(tmp_path / "run/episode000", "plan") if row["requested"] is not None]
+    assert plans
+    assert all(row["received"] - row["requested"] > 0.3 - 0.01 for row in plans)
     height = [row["pose"][2] for row in records(tmp_path / "run/episode000", "tick")]
     assert height[-1] - height[0] > RISE
 
@@ -76,6 +119,7 @@ def test_on_a_ur5e_with_the_fake_controller(tmp_path: Path) -> None:
     )
     done = deploy(
         "robot=ur5e", f"robot.address={fake.address}", f"checkpoint={checkpoint(tmp_path)}", f"+operator={held}",
+        "calibration.unmeasured_axis=true",
         "safety.box.low=[-1,-1,-0.2]", "safety.box.high=[1,1,1.5]", "safety.cone=null", f"run_dir={tmp_path}/run",
         "run.longest=2.5", "run.max_late=2", "run.max_state_age=2", "safety.max_state_age=2", "policy.timeout=9",
         "run.max_observation_age=2", "robot.max_state_age=0.5", "robot.lost_after=4", "robot.watchdog_hz=1",
@@ -103,6 +147,8 @@ def test_on_a_ur5e_with_the_fake_controller(tmp_path: Path) -> None:
         (["robot=sim", "robot.latency=-1"], "latency, jitter: expected seconds >= 0"),
         (["robot=sim", "robot.rate=0"], "clock.rate: expected a factor > 0"),
         (["robot=sim", "robot.virtual=true", "policy.delay=-1"], "delay: expected seconds >= 0"),
+        (["robot=sim", "policy.delay=-1"], "policy.delay: expected seconds >= 0"),
+        (["robot=sim", "success={_target_: real_robot.success.Lift, height: 1}"], "did you mean 'Lifted'"),
         (["robot=sim", "policy.server=http://gpu", "policy.token_file=none"], "no readable token"),
         (["robot=sim", "safety.angular.jerk=1"], "safety.angular: velocity"),
         ([*HELD, "robot=ur5e"], "robot.address is not set"),

@@ -9,11 +9,13 @@ import pytest
 from loop_toys import SPEC
 
 from real_robot.contract import CameraError, RobotError
+from real_robot.loop.cameras import CameraSensor
 from real_robot.loop.history import StateHistory
 from real_robot.loop.observer import Observer, ObserverError
-from real_robot.loop.sensors import CameraSensor, RobotSensor, Sensor
+from real_robot.loop.sensors import RobotSensor, Sensor
 from real_robot.poses import Pose
-from real_robot.types import CameraFrame, RobotState
+from real_robot.rings import Item
+from real_robot.types import RobotState
 from real_robot.world import World
 
 WORLD = World(Pose.from_rotvec([0.1, 0.2, 0.9], [0, 0, np.pi / 2]), (0.0, 0.08))
@@ -71,8 +73,10 @@ def test_old_states_are_forgotten() -> None:
 
 def test_all_sensors_are_read_at_the_time_of_the_slowest() -> None:
     observer = Observer(SPEC, [RobotSensor(filled(0.5), WORLD), Cube(0.43)])
-    stamp, seen = observer.observe()
+    observed = observer.observe()
+    stamp, seen = observed.stamp, observed.arrays
     assert stamp == pytest.approx(0.43)
+    assert observed.sights == ()
     times = [0.43 - 1 / SPEC.control_hz, 0.43]
     assert seen["cube_pos"][:, 0] == pytest.approx(times)
     # the world's frame: the base is turned by a quarter, so that its x is the world's y
@@ -91,44 +95,47 @@ def test_what_no_sensor_gives_is_named() -> None:
 
 
 class Camera:
-    """Pictures each 50 ms from 0 on; the brightness is the number."""
+    """Pictures each 50 ms from 0 on; the camera's own number is 100 more than the ring's."""
 
     def __init__(self, until: int) -> None:
         self.until = until
         self.lost = False
 
-    def latest(self) -> CameraFrame:
+    def glance(self) -> Item:
         if self.lost:
             raise CameraError("camera 'wrist': unplugged")
-        return self._frame(self.until)
+        return self._item(self.until)
 
-    def history(self, stamps: Sequence[float]) -> list[CameraFrame]:
-        return [self._frame(min(self.until, max(0, round(s / 0.05)))) for s in stamps]
+    def find(self, stamps: Sequence[float]) -> list[Item]:
+        return [self._item(min(self.until, max(0, round(s / 0.05)))) for s in stamps]
 
-    def _frame(self, number: int) -> CameraFrame:
-        return CameraFrame(0.05 * number, number, np.full((2, 2, 3), number, np.uint8))
+    def _item(self, number: int) -> Item:
+        return Item(number, 0.05 * number, 100 + number, {})
 
 
 def test_cameras_are_read_by_capture_and_told_once() -> None:
     told: list[tuple[str, int, float]] = []
-    tools: list[float] = []
-
-    def observe(frames: dict[str, CameraFrame], poses: dict[str, Pose]) -> dict[str, np.ndarray]:
-        tools.append(float(poses["wrist"].position[0]))
-        return {"cube_pos": np.array([frames["wrist"].number, frames["top"].number, 0], np.float32)}
-
     cameras = {"wrist": Camera(8), "top": Camera(6)}
-    sensor = CameraSensor(
-        ["cube_pos"], cameras, observe, filled(0.5), ["wrist"], lambda n, k, s: told.append((n, k, s))
-    )
-    observer = Observer(SPEC, [RobotSensor(filled(0.5), WORLD), sensor])
-    stamp, seen = observer.observe()
-    assert stamp == pytest.approx(0.3)  # of the camera that is behind
-    assert seen["cube_pos"][:, 0].tolist() == [5, 6]
-    assert seen["cube_pos"][:, 1].tolist() == [5, 6]
-    assert tools == pytest.approx([0.25, 0.3])  # where the tool was when the picture was taken
+    sensor = CameraSensor(["cube_pos"], cameras, filled(0.5), ["wrist"], lambda n, k, s: told.append((n, k, s)))
+    observer = Observer(SPEC, [RobotSensor(filled(0.5), WORLD)], sensor)
+    seen = observer.observe()
+    assert seen.stamp == pytest.approx(0.3)  # of the camera that is behind
+    assert "cube_pos" not in seen.arrays  # that is for the planner to make
+    assert [dict(sight.pictures) for sight in seen.sights] == [{"wrist": 5, "top": 5}, {"wrist": 6, "top": 6}]
+    # where the tool was when the picture was taken
+    assert [sight.tools["wrist"].position[0] for sight in seen.sights] == pytest.approx([0.25, 0.3])
+    assert all(set(sight.tools) == {"wrist"} for sight in seen.sights)
     assert observer.newest == pytest.approx(0.3)
-    assert [entry[:2] for entry in told] == [("wrist", 8), ("top", 6)]
+    assert [entry[:2] for entry in told] == [("wrist", 108), ("top", 106)]
     cameras["wrist"].lost = True
     with pytest.raises(CameraError, match="unplugged"):
         observer.observe()
+
+
+def test_cameras_that_the_policy_does_not_look_through_hold_nothing_up() -> None:
+    camera = Camera(2)
+    camera.lost = True
+    sensor = CameraSensor(["top_image"], {"top": camera}, filled(0.5))
+    seen = Observer(SPEC, [RobotSensor(filled(0.5), WORLD), Cube(0.43)], sensor).observe()
+    assert seen.stamp == pytest.approx(0.43)
+    assert seen.sights == ()

@@ -56,7 +56,7 @@ def test_ctrl_c_a_hang_and_a_death(planner: ProcessPlanner) -> None:
     assert time.monotonic() - begin < 20
     planner._desk._timeout = 60.0
     os.kill(pid, signal.SIGCONT)
-    until(lambda: planner._sending is None or planner._sending.done())
+    until(lambda: not planner._worker.busy)
     planner.submit(request(5))
     assert answer(planner).number == 5  # the answers to 2, 3 and 4 were dropped
 
