@@ -11,19 +11,15 @@ resume/                 optional: raw weights, optimiser, random state, position
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +33,7 @@ from torch import Tensor
 from equidiff.config import ALLOWED, build, did_you_mean
 from equidiff.fields import FieldError
 from equidiff.policy import DiffusionPolicy
+from equidiff.provenance import git_revision, versions
 from equidiff.spec import Spec, SpecError
 from equidiff.untrusted import AllocationLimit, UntrustedError, parse_json, parse_tree, read_listed, read_regular
 
@@ -68,18 +65,20 @@ def save_checkpoint(
     If anything fails on the way (a full disk, a kill), the earlier checkpoint is still there.
     """
     target = Path(path).resolve()
-    _check_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _tidy(target)
-    temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(target), dir=target.parent))
+    temporary: Path | None = None
     try:
+        _check_target(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(target)
+        temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(target), dir=target.parent))
         _write(temporary, policy, policy_config, metrics or {}, data or {}, extra or {}, resume)
         _replace(temporary, target)
     except (OSError, SafetensorError) as error:
-        kept = "; the previous checkpoint is kept" if target.exists() else ""
+        kept = "; the previous checkpoint is kept" if target.is_dir() or _previous(target).is_dir() else ""
         raise CheckpointError(f"{target}: could not be saved ({error}){kept}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return Path(path)
 
 
@@ -165,8 +164,8 @@ def _write(
         **extra,
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "git": _git_revision(),
+        "versions": versions(),
+        "git": git_revision(),
         "parameters": sum(p.numel() for p in policy.parameters()),
         "metrics": dict(metrics),
         "data": dict(data),
@@ -253,6 +252,14 @@ def _make_probe(policy: DiffusionPolicy) -> dict[str, Tensor]:
     if not torch.isfinite(probe["predicted"]).all():
         raise CheckpointError("the policy gives actions that are not finite, training has diverged; it was not saved")
     return probe
+
+
+def _probe_form(policy: DiffusionPolicy) -> dict[str, tuple[tuple[int, ...], torch.dtype | None]]:
+    """Shape of each tensor of a probe, and its type unless it is any floating one."""
+    horizon, action = policy.spec.horizon, policy.spec.action_size
+    sources = policy.spec.observation.sources.items()
+    form = {f"obs/{key}": ((1, horizon.obs, *source.shape), source.dtype) for key, source in sources}
+    return {**form, "noise": ((1, *policy.noise_shape), None), "predicted": ((1, horizon.predict, action), None)}
 
 
 def _run_probe(policy: DiffusionPolicy, probe: Mapping[str, Tensor], device: torch.device) -> Tensor:
@@ -349,13 +356,25 @@ def _load_state(where: Path, policy: torch.nn.Module, given: dict[str, Tensor]) 
 
 
 def _check_probe(where: Path, policy: DiffusionPolicy, probe: dict[str, Tensor], manifest: Mapping[str, Any]) -> None:
-    device = next(policy.parameters()).device
-    got, want = _run_probe(policy, probe, device), probe["predicted"]
-    error = float((got - want).abs().max()) if got.shape == want.shape else float("inf")
+    at, device = where / "probe.safetensors", next(policy.parameters()).device
+    expected = _probe_form(policy)
+    for problem, names in (("lacks", expected.keys() - probe.keys()), ("has unknown", probe.keys() - expected.keys())):
+        if names:
+            raise CheckpointError(f"{at}: {problem} {min(names)!r}; save the policy again")
+    for name, (shape, kind) in expected.items():
+        found = probe[name]
+        if tuple(found.shape) != shape or (found.dtype != kind if kind else not found.is_floating_point()):
+            wanted = f"{shape} {kind or 'of a floating type'}"
+            raise CheckpointError(f"{at}: {name!r} is {tuple(found.shape)} {found.dtype}, expected {wanted}")
+    try:
+        got, want = _run_probe(policy, probe, device), probe["predicted"]
+    except (TypeError, ValueError, RuntimeError) as error:  # SpecError among them, for values that no field has
+        raise CheckpointError(f"{at}: the policy cannot repeat what it did when it was saved ({error})") from error
+    error = float((got - want).abs().max())
     if not error <= _PROBE_TOLERANCE * (1 + float(want.abs().max())):
         raise CheckpointError(
             f"{where}: the loaded policy gives another result than when it was saved (largest difference {error:.3g}). "
-            f"Saved with {manifest.get('versions')}, now {_versions()}"
+            f"Saved with {manifest.get('versions')}, now {versions()}"
         )
 
 
@@ -363,26 +382,6 @@ def _difference(stored: Spec, wanted: Spec) -> str:
     a, b = stored.to_json(), wanted.to_json()
     lines = [f"\n  {k}: checkpoint {a[k]}, expected {b[k]}" for k in a if a[k] != b[k]]
     return "".join(lines)
-
-
-# -- provenance ----------------------------------------------------------------------------------------
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("equidiff", "torch", "escnn", "diffusers"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def _git_revision() -> str | None:
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
 
 
 def _plain(tree: Any) -> Any:

@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "diffusion": {"guidance", "symmetry"},
     "policy": {"augment", "diffusion", "guidance", "normalizer", "spec", "symmetry"},
     "compose": {"config", "perception", "policy", "spec"},
-    "checkpoint": {"config", "fields", "policy", "spec", "untrusted"},
+    "provenance": set(),
+    "checkpoint": {"config", "fields", "policy", "provenance", "spec", "untrusted"},
 }
 
 

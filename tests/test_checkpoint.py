@@ -112,7 +112,20 @@ def _killed(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("fails", [_full, _killed])
-@pytest.mark.parametrize("step", ["save_file", "_fsync", "_make_probe", "json.dumps", "yaml.safe_dump", "_replace"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "Path.mkdir",
+        "_tidy",
+        "tempfile.mkdtemp",
+        "save_file",
+        "_fsync",
+        "_make_probe",
+        "json.dumps",
+        "yaml.safe_dump",
+        "_replace",
+    ],
+)
 def test_the_previous_checkpoint_survives(
     saved: Path, policy: DiffusionPolicy, monkeypatch: pytest.MonkeyPatch, step: str, fails: Callable[..., None]
 ) -> None:
@@ -128,6 +141,24 @@ def test_the_previous_checkpoint_survives(
     assert [p.name for p in saved.parent.iterdir()] == ["last"]
     load_policy(saved)
     assert inspect_checkpoint(save_checkpoint(saved, policy, TREE, metrics={"run": 2}))["metrics"] == {"run": 2}
+
+
+def test_what_an_interrupted_save_left_is_kept_if_the_next_one_fails(
+    saved: Path, policy: DiffusionPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off between the two renames before, and no room to undo that now."""
+    previous = saved.rename(saved.with_name(".last.previous"))
+    monkeypatch.setattr(Path, "rename", _full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*previous checkpoint is kept"):
+        save_checkpoint(saved, policy, TREE, metrics={"run": 2})
+    monkeypatch.undo()
+    assert inspect_checkpoint(previous)["metrics"] == {"run": 1}
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, policy: DiffusionPolicy) -> None:
+    (tmp_path / "file").write_text("n")
+    with pytest.raises(CheckpointError, match=r"file/last: could not be saved \(.*file'\)$"):
+        save_checkpoint(tmp_path / "file" / "last", policy, TREE)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -280,6 +311,31 @@ def test_the_probe_notices_other_parameters(saved: Path) -> None:
         _rewrite(saved, "policy.safetensors", (saved / "policy.safetensors").read_bytes())
         with pytest.raises(CheckpointError, match=r"gives another result than when it was saved \(largest difference"):
             load_policy(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise": None}, "lacks 'noise'"),
+        ({"predicted": None}, "lacks 'predicted'"),
+        ({"obs/robot0_eef_pos": None}, "lacks 'obs/robot0_eef_pos'"),
+        ({"more": torch.zeros(1)}, "has unknown 'more'"),
+        ({"noise": torch.zeros(1, 3, 2)}, r"'noise' is \(1, 3, 2\) torch.float32, expected \(1, 8, 10\) of"),
+        (
+            {"noise": torch.zeros(1, 8, 10, dtype=torch.int32)},
+            r"'noise' is .1, 8, 10. torch.int32, expected .1, 8, 10. of a floating type",
+        ),
+        ({"predicted": torch.zeros(2, 8, 10)}, r"'predicted' is \(2, 8, 10\) torch.float32, expected \(1, 8, 7\)"),
+        ({"obs/robot0_eef_pos": torch.zeros(1, 1, 4)}, r"'obs/robot0_eef_pos' is \(1, 1, 4\) .*, expected \(1, 1, 3\)"),
+        ({"obs/robot0_eef_pos": torch.full((1, 1, 3), torch.nan)}, "robot0_eef_pos.*(nan|finite)"),
+    ],
+)
+def test_a_probe_that_does_not_fit(saved: Path, change: dict[str, torch.Tensor | None], message: str) -> None:
+    probe = {**load_file(saved / "probe.safetensors"), **change}
+    save_file({k: v for k, v in probe.items() if v is not None}, saved / "probe.safetensors")
+    _rewrite(saved, "probe.safetensors", (saved / "probe.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=rf"probe\.safetensors: .*{message}"):
+        load_policy(saved)
 
 
 # -- hostile -------------------------------------------------------------------------------------------
