@@ -2,11 +2,13 @@
 
     python scripts/closed_loop.py checkpoint=outputs/demo/lift/equivariant/seed0/checkpoints/final
     python scripts/closed_loop.py checkpoint=... n=20 real=20 record=docs/measurements/closed_loop.json
+    python scripts/closed_loop.py checkpoint=... n=20 real=20 stitches=[]                              # real time alone
 
 The plain rollout computes while the simulator waits. The loop commands at 100 Hz through the safety gate while the
 policy computes; its answers come after each of `delays`, exactly, because simulated time passes only as the loop waits.
-`real` episodes are run in real time as well, with whatever delays this computer has. Same seeds everywhere, success
-as the task defines it, at any time of an episode.
+`real` episodes are run in real time as well, with each of `real_delays`: no answer is used sooner than that after it
+was asked for, nor sooner than this computer has it. Same seeds everywhere, success as the task defines it, at any time of
+an episode.
 """
 
 from __future__ import annotations
@@ -47,9 +49,10 @@ def main(config: DictConfig) -> None:
             row = measure(config, config.n, longest, {"virtual": True, "delay": delay, "stitch": stitch})
             record["rows"].append({"delay": delay, "stitch": stitch, "time": "exact", **row})
             print(f"{stitch}, {1000 * delay:.0f} ms: {row['solved']} of {config.n} {row['faults']}", flush=True)
-    if config.real:
-        row = measure(config, config.real, longest, {"virtual": False, "delay": 0.0, "stitch": "real_time"})
-        record["rows"].append({"delay": None, "stitch": "real_time", "time": "real", **row})
+    for delay in config.real_delays if config.real else ():
+        row = measure(config, config.real, longest, {"virtual": False, "delay": delay, "stitch": "real_time"})
+        record["rows"].append({"delay": delay or None, "stitch": "real_time", "time": "real", **row})
+        print(f"real time, {1000 * delay:.0f} ms: {row['solved']} of {config.real} {row['faults']}", flush=True)
     print(markdown_closed_loop(record))
     if config.record:
         write_json(Path(config.record), record)
@@ -74,7 +77,7 @@ def measure(config: DictConfig, n: int, longest: float, how: dict[str, Any]) -> 
     })  # fmt: skip
     faults: dict[str, int] = {}
     seconds, solved, delays, jumps = [], 0, [], []
-    label = f"{how['stitch']} {how['delay']:g} s" if how["virtual"] else "in real time"
+    label = f"{how['stitch']} {how['delay']:g} s" + ("" if how["virtual"] else " in real time")
     folder = Path(config.run_dir) / label.replace(" ", "_")
     with ExitStack() as stack:
         session = Session(changed, stack, say=lambda text: None)

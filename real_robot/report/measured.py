@@ -24,7 +24,7 @@ def markdown_closed_loop(record: Mapping[str, Any]) -> str:
     rows = [["plain rollout", "–", *share(plain["solved"], plain["episodes"]), "–", "–", "–"]]
     for row in record["rows"]:
         delay = "of this computer" if row["delay"] is None else f"{1000 * row['delay']:.0f} ms"
-        if row["delay"] is None and row["observation_to_plan_s"] is not None:
+        if row["time"] == "real" and row["observation_to_plan_s"] is not None:
             delay += f" ({1000 * row['observation_to_plan_s']:.0f} ms)"
         rows.append(
             [

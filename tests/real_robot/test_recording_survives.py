@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from disk_toys import small_disk
 from teleop_toys import Rig, ended, episode, released
 
 from equidiff.data.robomimic import DemoFile
@@ -30,17 +28,6 @@ rig = Rig(Path(sys.argv[1]), script, longest=3600.0)
 rig.said = type("Said", (), {"append": lambda self, text: print(text, flush=True)})()
 rig.run()
 """
-
-
-@contextmanager
-def small_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.slow

@@ -20,7 +20,9 @@ from ur_bench import connected, fresh_fake
 from real_robot.camera_process import CameraProcess
 from real_robot.clock import MonotonicClock
 from real_robot.fakes.ur_controller import FakeUR
+from real_robot.loop.faults import Fault
 from real_robot.loop.history import StateHistory
+from real_robot.loop.homing import go_home
 from real_robot.loop.machine import State
 from real_robot.loop.observer import Observer
 from real_robot.loop.runner import Runner, RunResult
@@ -31,6 +33,7 @@ from real_robot.operator.scripted import Moment, ScriptedOperator
 from real_robot.planner import Planner
 from real_robot.planners import ProcessPlanner
 from real_robot.safety import SafetyGate
+from real_robot.types import Array
 from real_robot.world import World
 
 pytest.importorskip("rtde_control", reason="ur-rtde is not installed (extra ur)")
@@ -163,3 +166,35 @@ def test_a_policy_whose_process_is_killed(fake: FakeUR, policy: ProcessPlanner) 
     ran = run(fake, policy, [], lambda: os.kill(policy.pid or 0, signal.SIGKILL))
     check(ran, "policy_lost")
     assert "ended (signal 9)" in ran.result.reason
+
+
+def test_the_ur_goes_home_inside_the_limits_and_a_push_on_the_way_stops_it(fake: FakeUR) -> None:
+    clock, hands = MonotonicClock(), ScriptedOperator([Moment(0.0)])
+    hands.connect()
+    box = {"low": [-1, -1, -0.2], "high": [1, 1, 1.5]}
+    with connected(fake) as robot:
+        gate = SafetyGate.for_robot(
+            limits(box=box, force=40.0, max_state_age=0.5), robot.features, robot.tool, robot.maker_base
+        )
+        home = robot.observe().joints + [0.3, 0, 0, 0, 0, 0.2]
+
+        def go(goal: Array) -> Fault | None:
+            return go_home(robot, gate, goal, 0.5, hands, lambda pressed, now: None, clock, 0.008)
+
+        assert go(home) is None
+        assert np.abs(robot.observe().joints - home).max() < 2e-3
+        refused = go(home + [6.5, 0, 0, 0, 0, 0])
+        assert refused is not None
+        assert "joint_limit: joint 1" in str(refused)
+        push = threading.Timer(0.5, lambda: fake.push([0, 0, 60, 0, 0, 0]))
+        push.start()
+        begin = time.monotonic()
+        found = go(home - [1.0, 0, 0, 0, 0, 0])
+        push.join()
+        fake.push([0, 0, 0, 0, 0, 0])
+        assert found is not None
+        assert "force 60" in str(found)
+        time.sleep(0.3)
+        track = fake.track(begin)
+    assert track.rest_since(1e-4) - begin < 0.5 + SOON
+    assert 0.02 < np.abs(track.joints[-1] - home).max() < 0.5 * (0.5 + SOON)
