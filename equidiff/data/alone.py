@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from equidiff.data.episode import DataError
 
-__all__ = ["alone", "clear_folder", "lock_folder"]
+__all__ = ["alone", "alone_in_parts", "clear_folder", "lock_folder"]
 
 _LOCK = ".lock"
 _PATIENCE = 0.5  # seconds after which it is said that another process is waited for
@@ -50,6 +50,18 @@ def alone(folder: Path, waiting: str | None = None) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def alone_in_parts(out: Path, waiting: str | None = None) -> Iterator[Path]:
+    """`.NAME.parts` beside an output, for one process; removed at the end unless there are finished parts in it."""
+    parts = out.parent / f".{out.name}.parts"
+    with alone(parts, waiting):
+        try:
+            yield parts
+        finally:
+            if not any(parts.glob("*.hdf5")):
+                clear_folder(parts)
 
 
 def clear_folder(folder: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
+from numpy.typing import NDArray
 
-__all__ = ["need_room", "put_whole", "whole_file"]
+__all__ = ["edited_copy", "need_room", "put_whole", "whole_file"]
 
 _SPARE = 16 * 2**20  # bytes; what a file system keeps for itself
+_OBJECT = 16 * 2**10  # bytes; more than HDF5 takes for a data set beside its values
 
 
 @contextmanager
@@ -43,6 +46,31 @@ def put_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def edited_copy(source: Path, path: Path, arrays: Mapping[str, NDArray[Any] | None]) -> Iterator[h5py.File]:
+    """A copy of an HDF5 file with data sets put in or replaced, which appears at `path` when the block ends well.
+
+    arrays: {name: values; None removes what is there}, in their order. The block may add attributes. What this needs is
+    reserved before HDF5 opens the copy: on a full disk it would not raise an OSError, and may crash. `path` may be
+    `source`.
+    """
+    size = source.stat().st_size + _SPARE + sum(_OBJECT + (0 if v is None else v.nbytes) for v in arrays.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    need_room(path.parent, size)
+    with put_whole(path) as temporary:
+        shutil.copyfile(source, temporary)
+        with temporary.open("r+b") as written:
+            os.posix_fallocate(written.fileno(), 0, size)  # HDF5 gives back what it does not use
+        with h5py.File(temporary, "r+") as file:
+            for name, values in arrays.items():
+                if name in file:
+                    del file[name]
+                if values is not None:
+                    file.create_dataset(name, data=values)
+            yield file
+            file.flush()
 
 
 def need_room(folder: Path, size: int) -> None:

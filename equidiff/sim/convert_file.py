@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from equidiff.config import did_you_mean
 from equidiff.data.episode import DataError
 from equidiff.data.needed import ACTIONS
 from equidiff.data.robomimic import DemoFile
+from equidiff.data.whole_file import edited_copy
 from equidiff.sim.convert import actions_of, full_action
 from equidiff.sim.env import make_env_from_args
 from equidiff.sim.prepare_checks import check_environment, load_scene
@@ -67,18 +67,15 @@ def convert_actions(
     check_environment(source, env_args, described)
     full_action(env_args)
     env = make_env_from_args(env_args, described)
-    temporary = target.with_name(f".{target.name}.part")
     try:
         if control == "absolute" and env.control == "absolute":
             raise DataError(f"{source}: its 'actions' are absolute already (env_args), nothing to convert")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, temporary)
-        temporary.chmod(0o644)  # of an original that may not be written
+        made: dict[str, np.ndarray] = {}
         steps = clipped = 0
         loaded = ""
-        with h5py.File(temporary, "r+") as made:
+        with h5py.File(source, "r") as given:
             for name in tqdm(names, desc=f"{control} actions of {source.name}", unit="demo", disable=not progress):
-                demo, where = made[f"data/{name}"], f"{source}: {name}"
+                demo, where = given[f"data/{name}"], f"{source}: {name}"
                 model_file = str(demo.attrs.get("model_file", ""))
                 if model_file and model_file != loaded:
                     load_scene(env, model_file, where)
@@ -87,27 +84,18 @@ def convert_actions(
                     raise DataError(f"{where}: has no 'actions_abs' to make relative actions of")
                 actions, cut = actions_of(demo, control, env, where, derive=True)
                 if control == "relative" and env.control == "absolute":
-                    _replace(demo, "actions_abs", np.asarray(demo["actions"]))
-                _replace(demo, ACTIONS[control], actions)
+                    made[f"data/{name}/actions_abs"] = np.asarray(demo["actions"])
+                made[f"data/{name}/{ACTIONS[control]}"] = actions
                 steps, clipped = steps + len(actions), clipped + int(cut.sum())
-            about = made["data"].attrs
-            if env.control == "absolute":
-                relative = json.loads(json.dumps(env_args))
-                relative["env_kwargs"]["controller_configs"]["control_delta"] = True
-                about["env_args"] = json.dumps(relative)
-            about["converted"] = json.dumps({"control": control, "from": source.name, "clipped_steps": clipped})
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(target)
+        about = {"converted": json.dumps({"control": control, "from": source.name, "clipped_steps": clipped})}
+        if env.control == "absolute":
+            relative = json.loads(json.dumps(env_args))
+            relative["env_kwargs"]["controller_configs"]["control_delta"] = True
+            about["env_args"] = json.dumps(relative)
+        with edited_copy(source, target, made) as file:
+            file["data"].attrs.update(about)
     except OSError as error:
         raise DataError(f"{source}: cannot be read, or {target} cannot be written ({error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
         env.close()
     return Converted(target, len(names), steps, clipped)
-
-
-def _replace(demo: h5py.Group, key: str, values: np.ndarray) -> None:
-    if key in demo:
-        del demo[key]
-    demo.create_dataset(key, data=values)

@@ -31,6 +31,7 @@ __all__ = [
     "collect",
     "demonstrate",
     "episodes",
+    "expert_writer",
     "generate",
 ]
 
@@ -111,17 +112,21 @@ def generate(
     worker dies, ConfigError for a task without an expert, SimulatorError if the simulator is missing.
     """
     described = task if isinstance(task, Task) else Task.from_config(task)
-    attributes = {"task": described.to_json(), "first_seed": seed}
     return collect(
         partial(ExpertAttempts, described),
         n,
-        DemoWriter(Path(out), env_arguments(described, "relative"), attributes),
+        expert_writer(described, Path(out), seed),
         name=f"the expert of {described.name}",
         seed=seed,
         workers=workers,
         valid_fraction=valid_fraction,
         progress=progress,
     )
+
+
+def expert_writer(task: Task, out: Path, seed: int) -> DemoWriter:
+    """The writer of `generate`. Raises DataError if what is at `out` was made with another task or first seed."""
+    return DemoWriter(out, env_arguments(task, "relative"), {"task": task.to_json(), "first_seed": seed})
 
 
 def collect(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +19,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from equidiff.data.alone import alone, clear_folder
+from equidiff.data.alone import alone_in_parts
 from equidiff.data.episode import DataError
 from equidiff.data.robomimic import DemoFile
 from equidiff.data.whole_file import need_room, put_whole
@@ -80,7 +79,7 @@ def prepare(
     parts = target.parent / f".{target.name}.parts"
     waiting = f"{target}: another process is making it; waiting for that one" if wait else None
     try:
-        with _alone(parts, waiting):
+        with alone_in_parts(target, waiting):
             if wait and target.exists():
                 return target
             _open_parts(parts, job)
@@ -112,17 +111,6 @@ def prepare(
             f"in {parts}; the same call goes on"
         ) from error
     return target
-
-
-@contextmanager
-def _alone(parts: Path, waiting: str | None) -> Iterator[None]:
-    """Only one process makes these parts, which stay if there are some to go on with."""
-    with alone(parts, waiting):
-        try:
-            yield
-        finally:
-            if not any(parts.glob("*.hdf5")):
-                clear_folder(parts)
 
 
 def _open_parts(parts: Path, job: Job) -> None:

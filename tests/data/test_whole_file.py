@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from equidiff.data.whole_file import need_room, put_whole, whole_file
+from equidiff.data.whole_file import edited_copy, need_room, put_whole, whole_file
 from equidiff.data.writer import DemoWriter
 
 
@@ -46,6 +46,36 @@ def test_a_full_disk_is_an_ordinary_error_and_keeps_what_was_there(tmp_path: Pat
     with small_disk(200_000), pytest.raises(OSError, match="File too large"), whole_file(path) as file:
         file.create_dataset("image", data=noise, chunks=(10, 84, 84, 3), compression="gzip")
     assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+def test_a_copy_is_edited_and_takes_no_more_room_than_it_needs(tmp_path: Path) -> None:
+    source, path = tmp_path / "a.hdf5", tmp_path / "deep" / "b.hdf5"
+    with h5py.File(source, "w") as file:
+        file["data/old/x"], file["data/kept"] = np.arange(5), np.arange(3)
+    before = source.read_bytes()
+    arrays = {"data/old": None, "data/new": np.arange(7.0), "data/kept": np.arange(4)}
+    with edited_copy(source, path, arrays) as file:
+        file["data"].attrs["n"] = 1
+    with h5py.File(path) as file:
+        assert sorted(file["data"]) == ["kept", "new"]
+        assert file["data/kept"][()].tolist() == [0, 1, 2, 3]
+        assert file["data"].attrs["n"] == 1
+    assert path.stat().st_size < source.stat().st_size + 10_000
+    assert source.read_bytes() == before
+    with edited_copy(path, path, {"data/new": np.zeros(2)}):
+        pass
+    with h5py.File(path) as file:
+        assert file["data/new"].shape == (2,)
+    assert [p.name for p in path.parent.iterdir()] == ["b.hdf5"]
+
+
+def test_a_disk_that_takes_the_copy_but_not_the_changes(tmp_path: Path) -> None:
+    source, path = tmp_path / "a.hdf5", tmp_path / "b.hdf5"
+    with h5py.File(source, "w") as file:
+        file["x"] = np.zeros(1000)
+    with small_disk(source.stat().st_size + 1000), pytest.raises(OSError, match="File too large"):
+        edited_copy(source, path, {"y": np.zeros(1000)}).__enter__()
     assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
 
 

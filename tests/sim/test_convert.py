@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,21 @@ def test_refusals_leave_nothing_behind(stack: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected relative, absolute, round_trip, got 'abs'"):
         replay(stack, config("stack"), ["abs"])
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.hdf5"]
+
+
+@pytest.mark.parametrize("spare", [-1000, 100])
+def test_a_full_disk_is_told_and_leaves_nothing(stack: Path, tmp_path: Path, spare: int) -> None:
+    """The copy does not fit, or the converted actions do not: HDF5 itself could crash in that."""
+    out, limits = tmp_path / "out.hdf5", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (stack.stat().st_size + spare, limits[1]))
+    try:
+        with pytest.raises(
+            DataError, match=r"stack\.hdf5: cannot be read, or .*out\.hdf5 cannot be written .*too large"
+        ):
+            convert_actions(stack, config("stack"), out, "absolute", progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_converted_demonstrations_of_stack_still_succeed(stack: Path, tmp_path: Path) -> None:

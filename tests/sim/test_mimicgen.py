@@ -222,11 +222,11 @@ def test_sources_that_do_not_fit_are_refused(made: Path, two: Path, tmp_path: Pa
         open_source(tmp_path / "absent.hdf5", task("stack_d1"))
     cut = tmp_path / "cut.hdf5"
     cut.write_bytes(good.read_bytes()[:30_000])
-    with pytest.raises(DataError, match=r"cut\.hdf5: is not an HDF5 file or is damaged"):
+    with pytest.raises(DataError, match=r"cut\.hdf5: not a readable HDF5 file, perhaps truncated"):
         open_source(cut, task("stack_d1"))
     with h5py.File(tmp_path / "foreign.hdf5", "w") as file:
         file["x"] = 1
-    with pytest.raises(DataError, match="is not a robomimic file"):
+    with pytest.raises(DataError, match="has no group 'data', so it is not in robomimic's layout"):
         open_source(tmp_path / "foreign.hdf5", task("stack_d1"))
     with pytest.raises(DataError, match="was made in 'Stack_D0', which cannot be a source for task=threading_d2"):
         open_source(good, task("threading_d2"))
