@@ -256,7 +256,8 @@ class Demo:
         """Fingerprint of the demonstrations."""
         if self.settings.data is None:
             return self._demonstration.fingerprint
-        return hashlib.sha256(self.demonstrations.read_bytes()).hexdigest()[:16]
+        with self.demonstrations.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def _trainings(self) -> list[Trained]:
         s, origin = self.settings, self._origin("training", None)
