@@ -115,7 +115,8 @@ class Robot(_Device):
     def move_joints(self, joints: Array, speed: float) -> None:
         """Go to joints (n,) rad at no more than `speed` rad/s and return there: homing, before a run only.
 
-        RobotError when `stop` came meanwhile.
+        RobotError when `stop` came meanwhile. Everything that ends it but arrival, any exception or the end of this
+        process included, brings the arm to rest as it does while commands are followed.
         """
 
 
