@@ -370,10 +370,10 @@ def _check_probe(where: Path, policy: DiffusionPolicy, probe: dict[str, Tensor],
         got, want = _run_probe(policy, probe, device), probe["predicted"]
     except (TypeError, ValueError, RuntimeError) as error:  # SpecError among them, for values that no field has
         raise CheckpointError(f"{at}: the policy cannot repeat what it did when it was saved ({error})") from error
-    error = float((got - want).abs().max())
-    if not error <= _PROBE_TOLERANCE * (1 + float(want.abs().max())):
+    largest = float((got - want).abs().max())
+    if not largest <= _PROBE_TOLERANCE * (1 + float(want.abs().max())):
         raise CheckpointError(
-            f"{where}: the loaded policy gives another result than when it was saved (largest difference {error:.3g}). "
+            f"{where}: the loaded policy gives another result than when it was saved (largest difference {largest:.3g}). "
             f"Saved with {manifest.get('versions')}, now {versions()}"
         )
 

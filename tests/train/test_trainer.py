@@ -172,9 +172,10 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("equidiff.checkpoint.save_file", full)
-    with pytest.raises(CheckpointError, match=r"No space left on device.*the previous checkpoint is kept"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*the previous checkpoint is kept") as caught:
         trainer(tmp_path).run(resume=True)
     monkeypatch.undo()
+    assert "last holds step 2: go on from there with resume=true" in caught.value.__notes__[0]
     assert inspect_checkpoint(tmp_path / "checkpoints/last")["step"] == 2
     (tmp_path / "checkpoints/.last.saving-abc").mkdir()  # what a kill in the middle of saving leaves
     assert trainer(tmp_path).run(resume=True).finished
