@@ -99,6 +99,8 @@ class Session:
         self._history.clear()
         scheduler = ChunkScheduler(self._planner.spec, self._world, self._schedule)
         record = RecordWriter(folder)
+        if not self.simulated:
+            self._say("hold the dead-man switch (space in a terminal); docs/teleoperation.md has the keys")
         with contextlib.closing(record), ExitStack() as stack:
             record.write("start", self._clock.now(), self._about())
             runner = Runner(

@@ -7,8 +7,8 @@
 The plain rollout computes while the simulator waits. The loop commands at 100 Hz through the safety gate while the
 policy computes; its answers come after each of `delays`, exactly, because simulated time passes only as the loop waits.
 `real` episodes are run in real time as well, with each of `real_delays`: no answer is used sooner than that after it
-was asked for, nor sooner than this computer has it. Same seeds everywhere, success as the task defines it, at any time of
-an episode.
+was asked for, nor sooner than this computer has it. Same seeds everywhere, success as the task defines it, at any
+time of an episode.
 """
 
 from __future__ import annotations
