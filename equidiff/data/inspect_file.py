@@ -19,6 +19,7 @@ from equidiff.data.inspect_arrays import KeyStats, is_big
 from equidiff.data.inspect_checks import Finding, Limits, check_demo, digest
 from equidiff.data.inspect_keys import kind_of
 from equidiff.data.inspect_poses import DemoPoses, poses_of
+from equidiff.data.inspect_success import success_of
 from equidiff.data.inspect_views import Views, check_view, choose
 from equidiff.data.robomimic import DemoFile
 
@@ -40,6 +41,7 @@ class Inspection:
     hz_from: str
     masks: dict[str, tuple[str, ...]]
     attributes: dict[str, Any]
+    env_args: dict[str, Any]
     lengths: dict[str, int] = field(default_factory=dict)
     success: dict[str, bool | None] = field(default_factory=dict)
     keys: dict[str, KeyStats] = field(default_factory=dict)
@@ -75,8 +77,10 @@ def inspect_file(
     _refuse_other_formats(Path(path))
     with DemoFile(path) as file, h5py.File(path, "r") as raw:
         names = file.names
-        env, hz, hz_from, early = _env(file, task)
-        found = Inspection(Path(path), Path(path).stat().st_size, env, hz, hz_from, {}, _metadata(raw, early))
+        env_args, early = _env_args(file)
+        hz, hz_from = _rate(env_args, task, early)
+        env = str(env_args.get("env_name", "unknown"))
+        found = Inspection(Path(path), Path(path).stat().st_size, env, hz, hz_from, {}, _metadata(raw, early), env_args)
         found.findings += early
         found.masks = _masks(raw, names, found)
         shown, seen = set(choose(names, episodes)), dict[str, str]()
@@ -94,8 +98,7 @@ def _demo(
     group.visititems(lambda key, item: datasets.update({key: item}) if isinstance(item, h5py.Dataset) else None)
     length = _length(group, datasets)
     found.lengths[name] = length
-    told = group.attrs.get("success")
-    found.success[name] = None if told is None else bool(told)
+    found.success[name] = success_of(group, found.env_args)
     _check_lengths(group, name, datasets, length, found)
     small: dict[str, NDArray[Any]] = {}
     kinds: dict[str, str] = {}
@@ -216,23 +219,24 @@ def _steps(length: int) -> list[int]:
     return sorted(set(np.linspace(0, length - 1, min(_FRAMES, length)).round().astype(int).tolist())) if length else []
 
 
-def _env(file: DemoFile, task: Mapping[str, Any] | None) -> tuple[str, float, str, list[Finding]]:
-    early: list[Finding] = []
+def _env_args(file: DemoFile) -> tuple[dict[str, Any], list[Finding]]:
     try:
         env_args = file.env_args
     except DataError as error:
-        early.append(Finding("problem", "metadata", "", str(error).removeprefix(f"{file.path}: ")))
-        env_args = {}
+        return {}, [Finding("problem", "metadata", "", str(error).removeprefix(f"{file.path}: "))]
     if not isinstance(env_args, dict):
-        early.append(Finding("problem", "metadata", "", "attribute env_args of 'data' is not a JSON object"))
-        env_args = {}
+        return {}, [Finding("problem", "metadata", "", "attribute env_args of 'data' is not a JSON object")]
+    return env_args, []
+
+
+def _rate(env_args: Mapping[str, Any], task: Mapping[str, Any] | None, early: list[Finding]) -> tuple[float, str]:
     hz, where = (env_args.get("env_kwargs") or {}).get("control_freq"), "file"
     configured = None if task is None else task.get("control_hz")
     if hz is None:
         hz, where = (configured, "task") if configured else (20.0, "assumed: neither file nor task says")
     elif configured and float(hz) != float(configured):
         early.append(Finding("problem", "rate", "", f"made at {hz} Hz, but the task says {configured} Hz"))
-    return str(env_args.get("env_name", "unknown")), float(hz), where, early
+    return float(hz), where
 
 
 def _metadata(raw: Any, early: list[Finding]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,30 @@ def test_longest_rest() -> None:
     assert longest_idle(x, command, 1e-3) == (2, 2)
     with pytest.raises(DataError, match=r"limits\.jump: expected a number > 0"):
         Limits(jump=0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "kwargs", "expected"),
+    [
+        ({"rewards": [0, 1, 1]}, {}, True),
+        ({"rewards": [0, 1, 0]}, {"reward_shaping": False}, False),  # solved, and undone again
+        ({"rewards": [0, 0, 0.25]}, {"reward_scale": 1.0}, False),  # one of four things in its bin
+        ({"rewards": [0, 0, 0.5]}, {"reward_scale": 0.5}, True),
+        ({"rewards": [0.2, 0.4, 0.9]}, {"reward_shaping": True}, None),
+        ({"rewards": [0.2, 0.4, 0.9], "dones": [0, 0, 0]}, {"reward_shaping": True}, False),
+        ({"dones": [0, 0, 1]}, {}, None),  # the end of the demonstration, or of the task
+        ({"dones": [0, 0, 0]}, {}, False),
+        ({"rewards": [[0], [1]], "dones": []}, {}, None),
+        ({}, {}, None),
+    ],
+)
+@pytest.mark.parametrize("told", [None, True, False])
+def test_success_is_told_or_follows_from_rewards_and_dones(
+    tmp_path: Path, stored: dict[str, Any], kwargs: dict[str, Any], expected: bool | None, told: bool | None
+) -> None:
+    path = write(tmp_path / "s.hdf5", n=1, success=told)
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": kwargs})
+        for key, values in stored.items():
+            file[f"data/demo_0/{key}"] = np.array(values, dtype=float)
+    assert inspect_file(path).success == {"demo_0": expected if told is None else told}

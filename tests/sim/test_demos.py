@@ -19,6 +19,7 @@ import h5py
 
 from equidiff.config import ConfigError
 from equidiff.data.episode import DataError
+from equidiff.data.inspect_file import inspect_file
 from equidiff.data.writer import DemoWriter
 from equidiff.sim.backend import SimulatorError, load_mimicgen
 from equidiff.sim.convert import absolute_targets
@@ -105,6 +106,8 @@ def test_file_has_robomimics_layout(three: Path) -> None:
                 "cube_quat",
             }
             assert demo.attrs["model_file"].startswith("<mujoco")
+            assert demo.attrs["success"]
+    assert inspect_file(three).success == dict.fromkeys(("demo_0", "demo_1", "demo_2"), True)
 
 
 def test_robomimic_reads_the_file(three: Path) -> None:
