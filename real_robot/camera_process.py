@@ -10,6 +10,7 @@ import dataclasses
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
@@ -152,21 +153,21 @@ class CameraProcess(Camera):
 
     def history(self, stamps: Sequence[float]) -> list[CameraFrame]:
         """For each time of `stamps` the picture captured nearest to it. CameraError as of `latest`."""
-        return [_frame(item) for item in self._nearest(stamps, None)]
+        reader = self._opened()
+        self._check()
+        return [_frame(self._some(reader.nearest(stamp))) for stamp in stamps]
 
     def find(self, stamps: Sequence[float]) -> list[Item]:
         """As `history`, without the pixels."""
-        return self._nearest(stamps, ())
+        reader = self._opened()
+        self._check()
+        there = reader.heads()
+        return [self._some(min(there, key=partial(_apart, stamp), default=None)) for stamp in stamps]
 
     def _newest(self, names: tuple[str, ...] | None) -> Item:
         reader = self._opened()
         self._check()
         return self._some(reader.latest(names))
-
-    def _nearest(self, stamps: Sequence[float], names: tuple[str, ...] | None) -> list[Item]:
-        reader = self._opened()
-        self._check()
-        return [self._some(reader.nearest(stamp, names)) for stamp in stamps]
 
     def _some(self, item: Item | None) -> Item:
         if item is None:
@@ -199,6 +200,10 @@ class CameraProcess(Camera):
         code = None if self._process is None else self._process.exitcode
         ended = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
         return f"camera {self._features.name!r}: its process {ended}; see its messages above, then connect again"
+
+
+def _apart(stamp: float, item: Item) -> float:
+    return abs(item.stamp - stamp)
 
 
 def _frame(item: Item) -> CameraFrame:

@@ -258,19 +258,23 @@ class RingReader(_Side):
     def _overtaken(self) -> RingError:
         return RingError(f"ring {self.info.name}: every read is overtaken; make more slots than {self.info.slots}")
 
-    def stamps(self) -> list[tuple[int, float]]:
-        """(number, stamp) of the items that are there, oldest first."""
+    def heads(self) -> list[Item]:
+        """The items that are there, oldest first, without their arrays."""
         written = self.written
         found = (self.read(n, ()) for n in range(max(0, written - self.info.slots), written))
-        return [(item.number, item.stamp) for item in found if item is not None]
+        return [item for item in found if item is not None]
 
-    def nearest(self, stamp: float, names: tuple[str, ...] | None = None) -> Item | None:
-        """The item whose stamp is nearest to `stamp`; None when there is none yet. names: as of `latest`."""
+    def stamps(self) -> list[tuple[int, float]]:
+        """(number, stamp) of the items that are there, oldest first."""
+        return [(item.number, item.stamp) for item in self.heads()]
+
+    def nearest(self, stamp: float) -> Item | None:
+        """The item whose stamp is nearest to `stamp`; None when there is none yet."""
         for _ in range(100):
             known = self.stamps()
             if not known:
                 return None
-            item = self.read(min(known, key=lambda pair: abs(pair[1] - stamp))[0], names)
+            item = self.read(min(known, key=lambda pair: abs(pair[1] - stamp))[0])
             if item is not None:
                 return item
         raise self._overtaken()

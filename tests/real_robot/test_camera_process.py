@@ -87,6 +87,13 @@ def test_history_is_by_time_of_capture(camera: CameraProcess) -> None:
         last = camera.read(10.0)
     asked = [last.stamp - 0.1, last.stamp - 0.05, last.stamp]
     found = camera.history(asked)
+    assert [(item.stamp, item.tag, item.arrays) for item in camera.find(asked)] == [
+        (f.stamp, f.number, {}) for f in found
+    ]
+    glance = camera.glance()
+    assert glance.tag >= found[-1].number
+    assert glance.arrays == {}
+    assert camera.ring.fields[0][0] == "image"
     assert found[2].number == last.number
     assert [f.number for f in found] == sorted(f.number for f in found)
     for stamp, frame in zip(asked, found, strict=True):

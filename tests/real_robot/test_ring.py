@@ -40,6 +40,7 @@ def test_items_come_back_in_order_until_they_are_overwritten() -> None:
         assert latest.number == 5
         assert reader.stamps() == [(i, pytest.approx(0.1 * i)) for i in (2, 3, 4, 5)]
         for asked, found in ((0.31, 3), (0.34, 3), (0.36, 4), (9.0, 5), (-9.0, 2)):
+            assert all(head.arrays == {} for head in reader.heads())
             nearest = reader.nearest(asked)
             assert nearest is not None
             assert nearest.number == found
