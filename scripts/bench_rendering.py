@@ -5,14 +5,16 @@
     python scripts/bench_rendering.py picture=docs/pictures/rendering.png
 
 For states along the experts' episodes, both draw the same pictures, in turn. The difference is the mean absolute
-one over pixels and colours, in grey levels of 255. "default" is robosuite's quality drawn by our code, and
-should not differ at all; "smooth" is the fast one with samples=2.
+one over pixels, colours and cameras, in grey levels of 255. The fast renderer must draw at least 10 times as many
+pictures at a difference under 3: the last line says whether it does, and the exit status is 1 if not. "default" is
+robosuite's quality drawn by our code, and should not differ at all; "smooth" is the fast one with samples=2.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from equidiff.hydra_app import CONFIGS, run_app
 
+FASTER, DIFFERENCE = 10.0, 3.0  # times as many pictures, at least; grey levels, less than
 
-def main(config: DictConfig) -> None:
-    """Measure and print."""
+
+def main(config: DictConfig) -> int:
+    """Measure and print; the exit status."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print("starting the simulator ...", flush=True)
     import numpy as np
@@ -110,6 +114,21 @@ def main(config: DictConfig) -> None:
             },
         )
         print(f"recorded: {config.record}")
+    failed = shortcomings(result)
+    print("; ".join(failed) or f"every task: at least {FASTER:g} times as many, under {DIFFERENCE:g} grey levels")
+    return 1 if failed else 0
+
+
+def shortcomings(result: Mapping[str, Any]) -> list[str]:
+    """What the fast renderer falls short of, by task."""
+    failed = []
+    for task, figures in result.items():
+        speedup, difference = figures["speedup"]["fast"], figures["difference"]["fast"]
+        if speedup < FASTER:
+            failed.append(f"{task}: {speedup} times as many pictures, expected at least {FASTER:g}")
+        if difference >= DIFFERENCE:
+            failed.append(f"{task}: {difference} grey levels off, expected less than {DIFFERENCE:g}")
+    return failed
 
 
 def _robosuite(env: Any, size: int) -> Any:

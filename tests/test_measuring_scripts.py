@@ -64,3 +64,16 @@ def test_a_step_of_a_published_policy_is_measured() -> None:
     assert found["peak_mb"] > found["imports_mb"] > 50
     assert found["step_s"] > 0
     assert found["parameters"] > 11_199_744  # the wrist's network alone
+
+
+def test_the_recorded_rendering_holds_and_the_verdict_can_fail() -> None:
+    from bench_rendering import shortcomings
+
+    tasks = json.loads((ROOT / "docs/measurements/rendering.json").read_text())["tasks"]
+    assert len(tasks) >= 3
+    assert shortcomings(tasks) == []
+    slow = {"speedup": {"fast": 9.9}, "difference": {"fast": 3.0}}
+    assert shortcomings({"lift": slow}) == [
+        "lift: 9.9 times as many pictures, expected at least 10",
+        "lift: 3.0 grey levels off, expected less than 3",
+    ]

@@ -72,9 +72,20 @@ def prepared(demos: Path) -> Path:
     return prepare(demos, TASK, demos.with_name("seen.hdf5"), perception=SETTINGS, workers=1, progress=False)
 
 
-def test_prepared_is_what_a_live_environment_saw(tmp_path: Path) -> None:
-    env = make_env(TASK, "relative", perception=SETTINGS)
-    actions = np.random.default_rng(0).uniform(-1, 1, (10, 7))
+TINY = {"agentview": {"width": 24, "height": 20}}
+SEEN = {
+    "lift, all kinds": ("lift", NODE, RendererSettings(), 10),
+    "stack, robosuite's quality": ("stack", {"cameras": TINY, "image": ["agentview"]}, RendererSettings("default"), 3),
+}
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_prepared_is_what_a_live_environment_saw(case: str, tmp_path: Path) -> None:
+    name, node, renderer, steps = SEEN[case]
+    task: dict[str, Any] = yaml.safe_load((CONFIGS / "task" / f"{name}.yaml").read_text())
+    perception = PerceptionSettings.from_config(node, task["bounds"])
+    env = make_env(task, "relative", perception=perception, renderer=renderer)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, 7))
     states, seen = [], []
     try:
         observation, _ = env.reset(seed=5)
@@ -85,14 +96,16 @@ def test_prepared_is_what_a_live_environment_saw(tmp_path: Path) -> None:
             observation, *_ = env.step(action)
         model_file = env.model_xml
         env.blind = True
-        assert not set(env.observe()) & set(SETTINGS.shapes)
+        assert not set(env.observe()) & set(perception.shapes)
     finally:
         env.close()
-    with DemoWriter(tmp_path / "live.hdf5", env_arguments(Task.from_config(TASK), "relative")) as writer:
+    with DemoWriter(tmp_path / "live.hdf5", env_arguments(Task.from_config(task), "relative")) as writer:
         writer.add(5, states, actions, actions, {"robot0_eef_pos": [s["robot0_eef_pos"] for s in seen]}, model_file)
         path = writer.finish()
-    out = prepare(path, TASK, tmp_path / "seen.hdf5", perception=SETTINGS, workers=1, progress=False)
+    out = tmp_path / "seen.hdf5"
+    prepare(path, task, out, perception=perception, renderer=renderer, workers=1, progress=False)
     with h5py.File(out) as made:
+        assert json.loads(made["data"].attrs["perception"])["renderer"]["kind"] == renderer.kind
         stored = made["data/demo_0/obs"]
         assert set(stored) == set(seen[0])
         for key in stored:
@@ -187,7 +200,7 @@ def test_the_fast_renderer_changes_little_and_leaves_physics_alone() -> None:
         env.close()
     off = {kind: float(np.abs(pictures["default"] - drawn).mean()) for kind, drawn in pictures.items()}
     assert 0 < off["smooth"] < 0.8 * off["fast"]
-    assert off["fast"] < 4
+    assert off["fast"] < 3  # grey levels, the mean over the cameras, as scripts/bench_rendering.py computes it
 
 
 def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
