@@ -8,8 +8,8 @@ of each field, normaliser, encoder, denoiser, both together, the whole sampler w
 with the turned input and the turned result: the relative error is |f(g x) - g f(x)| / |f(x)|. Prints a table and writes
 equivariance.json, index.html, errors.svg and scenes.svg (turned scenes with the planned path). Exit status: 0; 1 if an
 error is above its limit, with the stage named; 2 if the checkpoint or the data cannot be read. Limits: `threshold`
-where the law is exact, `between` at those angles of the group at which pictures or voxel grids are interpolated. Angles
-between the group's rotations are shown, not judged.
+where the law is exact; `between`, if it is set, at those angles of the group at which pictures or voxel grids are
+interpolated, as a share of the error that there would be had these not been turned. Other angles are shown, not judged.
 """
 
 from __future__ import annotations

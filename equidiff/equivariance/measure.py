@@ -19,17 +19,18 @@ __all__ = ["Judgement", "Run", "measure", "relative_error"]
 @dataclass(frozen=True)
 class Judgement:
     """threshold: limit of the relative error where the law is exact. bound: limit at the angles of the group at which
-    a picture or a voxel grid is interpolated. order: of the group whose angles are judged; None: the policy's own, or 4
-    for a policy without symmetry. Raises ValueError for limits that are not > 0.
+    a picture or a voxel grid is interpolated, as a share of the error there would be had these not been turned at all;
+    None: they are measured, not judged. order: of the group whose angles are judged; None: the policy's own, or 4 for a
+    policy without symmetry. Raises ValueError for limits that are not > 0.
     """
 
     threshold: float = 1e-3
-    bound: float = 0.5
+    bound: float | None = None
     order: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("threshold", "bound"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a limit > 0, got {getattr(self, name)}")
         if self.order is not None and self.order < 2:
             raise ValueError(f"order: expected a group of 2 rotations or more, got {self.order}")
@@ -66,15 +67,20 @@ def measure(
     run = Run(twin, obs, seed)
     order = judged.order or (policy.symmetry.order if policy.symmetry.order > 1 else 4)
     turns = sorted({round(k / n, 12) for n in (angles, order) for k in range(n)})
-    measured: dict[str, list[tuple[float | None, float | None]]] = {}
+    measured: dict[str, list[tuple[float | None, float | None, float | None]]] = {}
     for turn in turns:
         angle = 2 * math.pi * turn
         in_group = _whole(turn * order)
         exact = all(field.exact(angle) for field in policy.spec.observation.arrays.values())
-        limit = None if not in_group else judged.threshold if exact else judged.bound
+        unturned = {} if exact else run.unturned(angle)
         for name, (error, law) in run.errors(angle).items():
-            always = {"free": judged.threshold, "grid": judged.bound, "group": limit}[law]
-            measured.setdefault(name, []).append((error, always))
+            reference, limit = None, None
+            if law == "grid" or (law == "group" and in_group and not exact):
+                reference = unturned[name]
+                limit = None if judged.bound is None or reference is None else judged.bound * reference
+            elif law == "free" or in_group:
+                limit = judged.threshold
+            measured.setdefault(name, []).append((error, limit, reference))
     stages = tuple(Stage(n, *(tuple(column) for column in zip(*rows, strict=True))) for n, rows in measured.items())
     return Report(order, tuple(2 * math.pi * turn for turn in turns), stages, judged.threshold, judged.bound)
 
@@ -142,6 +148,31 @@ class Run:
             self._features(spec.rotate_action(self.chunk, angle), obs),
         )
         found["sampler"] = relative_error(got, want), "group"
+        return found
+
+    def unturned(self, angle: float) -> dict[str, float | None]:
+        """{stage: relative error that there would be had pictures and grids, interpolated at this angle, stayed}.
+
+        Everything else is turned. It says what an error of such a stage is to be compared with: a policy that does
+        not turn with its picture is no better than this.
+        """
+        policy, spec, turn = self.policy, self.spec, self.spec.action.irreps.rotate
+        obs = spec.rotate_observation(self.obs, angle)
+        found: dict[str, float | None] = {}
+        for name, array in spec.observation.arrays.items():
+            if not array.exact(angle):
+                kept = array.decode(self.obs)
+                found[f"field {name}"] = relative_error(kept, array.turn(kept, angle))
+                obs |= {source.key: self.obs[source.key] for source in array.sources[:1]}
+        condition = self._encode(*policy._decode(obs))
+        steps = angle / (2 * math.pi) * policy.symmetry.order
+        known = policy.symmetry.act(self.condition, round(steps)) if _whole(steps) else None
+        found["encoder"] = None if known is None or policy.symmetry.order == 1 else relative_error(condition, known)
+        found["denoiser"] = None
+        predicted = policy.denoiser(turn(self.noise, angle), self.step, condition)
+        found["prediction"] = relative_error(predicted, turn(self.predicted, angle))
+        want = self._features(spec.rotate_action(self.chunk, angle), obs)
+        found["sampler"] = relative_error(self._features(self._act(obs, angle), obs), want)
         return found
 
     def actions(self, angle: float) -> tuple[dict[str, Tensor], Tensor, Tensor]:

@@ -14,7 +14,10 @@ __all__ = ["random_observation"]
 
 
 def random_observation(spec: Spec, count: int = 4, seed: int = 0) -> dict[str, Tensor]:
-    """{key: (count, To, *shape)}: positions within 0.2 m of the workspace centre, blurred pictures, blobs of voxels."""
+    """{key: (count, To, *shape)}: positions within 0.2 m of the workspace centre, blurred pictures, blobs of voxels.
+
+    The corners of what shows the scene are empty: they would turn out of the picture, and others into it.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = count * spec.horizon.obs
     made = {}
@@ -37,14 +40,23 @@ def _stored(source: Source, rows: int, spec: Spec, generator: torch.Generator) -
     if isinstance(source, Voxels):
         coarse = torch.rand(rows, 4, 5, 5, 5, generator=generator)
         smooth = F.interpolate(coarse, size=(source.size,) * 3, mode="trilinear", align_corners=True)
-        occupied = (smooth[:, :1] > 0.6).float()
+        occupied = (smooth[:, :1] * _disc(source.size) > 0.6).float()
         return ((torch.cat([torch.ones_like(occupied), smooth[:, 1:]], 1) * occupied) * 255).round().to(source.dtype)
     shape = source.shape  # a picture, (H, W, 3) or depth (H, W)
     coarse = torch.rand(rows, 3 if len(shape) == 3 else 1, 7, 7, generator=generator)
     smooth = F.interpolate(coarse, size=shape[:2], mode="bicubic", align_corners=True).clamp(0, 1)
+    disc = _disc(shape[0]) if getattr(source, "view", "scene") == "scene" else torch.ones(())
     if len(shape) == 3:
-        return (smooth.movedim(1, -1) * 255).round().to(source.dtype)
-    return (4000 + smooth[:, 0] * 8000).round().to(source.dtype)  # 0.4 to 1.2 m
+        return ((smooth * disc).movedim(1, -1) * 255).round().to(source.dtype)
+    near = 4000 + smooth[:, 0] * 8000  # 0.4 to 1.2 m; beyond 2 m there is nothing
+    return (20000 - (20000 - near) * disc).round().to(source.dtype)
+
+
+def _disc(side: int) -> Tensor:
+    """(side, side): 1 in the middle, falling to 0 at the circle that touches the edges."""
+    line = (torch.arange(side) + 0.5) / side * 2 - 1
+    radius = (line[:, None] ** 2 + line**2).sqrt()
+    return ((0.95 - radius) / 0.25).clamp(0, 1)
 
 
 def _height(spec: Spec) -> float:

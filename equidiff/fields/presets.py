@@ -8,7 +8,7 @@ from typing import Any
 
 from equidiff.fields.base import Field, FieldError
 from equidiff.fields.derived import Height, LocalPosition, LocalRotation, RelativePosition, RelativeYaw, SymmetricYaw
-from equidiff.fields.grids import Image, Voxels
+from equidiff.fields.grids import Depth, Image, Voxels
 from equidiff.fields.points import PointCloud
 from equidiff.fields.vectors import Displacement, DownwardRotation, Position, Rotation, RotationDelta, Scalars
 
@@ -77,14 +77,22 @@ def camera_observation(
     wrist: Sequence[str] = ("robot0_eye_in_hand",),
     size: int = 84,
     overhead: bool = False,
+    depth: Sequence[str] = (),
 ) -> tuple[Field, ...]:
     """Pictures (size x size) of cameras that watch the scene and of cameras on the gripper, and the gripper itself.
 
-    overhead: the scene's cameras look straight down at the workspace centre, so that their pictures turn exactly.
+    depth: cameras whose depth is observed as well; those that are not in `wrist` watch the scene. overhead: the scene's
+    cameras look straight down at the workspace centre, so that their pictures turn exactly.
     """
     pictures = [Image(f"{name}_image", height=size, width=size, overhead=overhead) for name in scene]
     on_gripper = [Image(f"{name}_image", height=size, width=size, view="body") for name in wrist]
-    return (*pictures, *on_gripper, *proprioception())
+    depths = [
+        Depth(f"{name}_depth", size, size, "body")
+        if name in wrist
+        else Depth(f"{name}_depth", size, size, "scene", overhead)
+        for name in depth
+    ]
+    return (*pictures, *on_gripper, *depths, *proprioception())
 
 
 def voxel_observation(

@@ -112,7 +112,7 @@ def render_equivariance(
     rows = []
     for stage in report.stages:
         worst = stage.worst
-        keys = (f"{report.threshold:g}", f"{report.bound:g}", "free")
+        keys = ("exact", "grid", "share", "between")
         cells = ["-" if key not in worst else f"{worst[key]:.2e}" for key in keys]
         word = report.verdict(stage)
         tag = {"ok": "up", "FAILED": "down"}.get(word, "")
@@ -136,9 +136,16 @@ def render_equivariance(
             f'<div class="scenes">{panels}</div><p class="note">{note}</p>',
             "<h2>Every stage</h2>",
             table(
-                ["stage", f"exact, limit {report.threshold:g}", f"grid, limit {report.bound:g}", "between", ""],
+                [
+                    "stage",
+                    f"exact, limit {report.threshold:g}",
+                    f"grid, {report.grid_limit}",
+                    "of unturned",
+                    "between",
+                    "",
+                ],
                 rows,
-                (1, 2, 3),
+                (1, 2, 3, 4),
             ),
             "".join(f'<p class="note">{escape(failure)}</p>' for failure in report.failures[:20]),
             command("Made by", line),

@@ -1,4 +1,4 @@
-"""At 45 degrees a grid is interpolated: how far encoders of pictures and voxels are from the law there, on smooth scenes.
+"""At 45 degrees a grid is interpolated: how far encoders of pictures and voxels are from the law, on smooth scenes.
 
 The bounds are below what a network makes of it whose features do not turn, turn the other way, or come from filters in
 a wrong order; each of these is measured, too, so that the test can fail.
