@@ -19,11 +19,13 @@ from real_robot.server.wire import (
     Failure,
     WireError,
     pack_answer,
+    pack_arrays,
     pack_failure,
     pack_hello,
     pack_request,
     request_bytes,
     unpack_answer,
+    unpack_arrays,
     unpack_hello,
     unpack_request,
 )  # fmt: skip
@@ -227,3 +229,20 @@ def test_the_largest_request_of_a_spec() -> None:
     assert request_bytes(SPEC) == 8 * numbers + 64 * 1024
     full = pack_request(2**53, request(previous=np.zeros((6, 4)), frozen=6))
     assert len(full) < request_bytes(SPEC)
+
+
+def test_arrays_alone_come_back_or_the_reason_why_not() -> None:
+    sent = {"picture/top": np.array([4, 5]), "tool/wrist": np.eye(4)[None].repeat(2, 0)}
+    found = unpack_arrays(pack_arrays(7, sent))
+    assert not isinstance(found, Failure)
+    number, arrays = found
+    assert number == 7
+    assert arrays.keys() == sent.keys()
+    for key, value in sent.items():
+        np.testing.assert_array_equal(arrays[key], value)
+    assert unpack_arrays(pack_failure(8, "overwritten")) == Failure(8, "overwritten")
+    with pytest.raises(WireError, match="flags: dtype bool cannot be sent"):
+        pack_arrays(1, {"flags": np.array([True])})
+    for nonsense in ({"type": "arrays", "id": 1, "arrays": [1]}, {"type": "arrays", "id": -1, "arrays": {}}):
+        with pytest.raises(WireError, match=r"arrays: expected|id: expected"):
+            unpack_arrays(msgpack.packb(nonsense))
