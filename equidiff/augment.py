@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from equidiff.fields import Image, Voxels
 from equidiff.fields.grids import Picture
-from equidiff.spec import Space, Spec, Workspace
+from equidiff.spec import Space, Spec
 
 __all__ = ["Augmentation", "ColourJitter", "Compose", "RandomCrop", "RandomRotation"]
 
@@ -136,7 +136,7 @@ class RandomCrop:
                     "scene, so poses cannot follow. Use the encoder's own random_crop (as published; it moves the axis "
                     "of the symmetry), or a camera that looks straight down, declared with overhead=true"
                 )
-            known = _grid_side(spec.workspace) if isinstance(field, Voxels) else None
+            known = spec.workspace.square if isinstance(field, Voxels) else None
             if name not in self.side:
                 value = "..." if known is None else f"{known:g}, which the workspace's bounds give"
                 raise ValueError(
@@ -222,14 +222,6 @@ def _maps(space: Space) -> list[str]:
         for name, field in space.arrays.items()
         if isinstance(field, Voxels) or (isinstance(field, Picture) and field.view == "scene")
     ]
-
-
-def _grid_side(workspace: Workspace) -> float | None:
-    """Metres of the largest square about the centre within the bounds, which is what a voxel grid covers."""
-    if workspace.bounds is None:
-        return None
-    ends = zip(workspace.centre, workspace.bounds[:2], strict=True)
-    return 2 * min(min(at - low, high - at) for at, (low, high) in ends)
 
 
 def _refuse_second_crop(name: str, encoder: nn.Module | None) -> None:

@@ -95,6 +95,14 @@ class Workspace:
                 )
             object.__setattr__(self, "bounds", bounds)
 
+    @property
+    def square(self) -> float | None:
+        """Metres along a side of the largest square about the centre within the bounds: what a voxel grid covers."""
+        if self.bounds is None:
+            return None
+        ends = zip(self.centre, self.bounds[:2], strict=True)
+        return 2 * min(min(at - low, high - at) for at, (low, high) in ends)
+
 
 @dataclass(frozen=True)
 class Space:

@@ -45,19 +45,20 @@ def main(config: DictConfig) -> int:
         if not isinstance(config[name], int) or config[name] < 1:
             raise ConfigError(f"{name}: expected a whole number >= 1, got {config[name]!r}")
     checkpoint = Path(config.checkpoint)
-    policy = load_policy(checkpoint, device=config.device)
+    policy, manifest = load_policy(checkpoint, device=config.device), inspect_checkpoint(checkpoint)
     if config.data.path is None:
         obs = random_observation(policy.spec, config.windows, config.seed)
         subject = f"{checkpoint}, {config.windows} random scenes"
     else:
-        obs = _windows(Path(config.data.path), policy.spec, inspect_checkpoint(checkpoint), config)
+        obs = _windows(Path(config.data.path), policy.spec, manifest, config)
         subject = f"{checkpoint}, {config.windows} scenes of {config.data.path}"
     obs = {key: value.to(config.device) for key, value in obs.items()}
     report = measure(policy, obs, config.angles, judgement, seed=config.seed, double=config.float64)
     out = Path(config.out) if config.out else checkpoint.parent.parent / "equivariance" / checkpoint.name
     shown = [0.0, *(2 * math.pi * k / report.order for k in range(1, min(report.order, 4)))]
     shown += [math.pi / report.order, math.pi]
-    drawn = views(policy, obs, sorted({round(a, 12) for a in shown}), config.seed)
+    cameras = _cameras(manifest.get("perception"), config.data.path)
+    drawn = views(policy, obs, sorted({round(a, 12) for a in shown}), config.seed, cameras=cameras)
     line = shlex.join(["python", "scripts/check_equivariance.py", *sys.argv[1:]])
     settings: dict[str, Any] = {"checkpoint": str(checkpoint), "data": config.data.path, "windows": config.windows}
     settings |= {"seed": config.seed, "float64": config.float64, "torch": torch.__version__, "command": line}
@@ -70,6 +71,28 @@ def main(config: DictConfig) -> int:
     for failure in report.failures[:20]:
         print(f"above the limit: {failure}", file=sys.stderr)
     return 1 if report.failures else 0
+
+
+def _cameras(about: dict[str, Any] | None, data: str | None) -> dict[str, Any]:
+    """{camera: (intrinsics, pose)}: cameras of our own, and those whose pose the data has."""
+    import numpy as np
+
+    from equidiff.data.robomimic import DemoFile
+    from equidiff.data.source import first_poses
+    from equidiff.perception import PerceptionSettings, intrinsics
+
+    if not about:
+        return {}
+    settings = PerceptionSettings.from_config(about["settings"])
+    poses = dict(settings.own_poses)
+    if data is not None:
+        with DemoFile(data) as file:
+            poses |= first_poses(file, file.names[0])
+    known = {name: np.asarray(matrix, np.float32) for name, matrix in (about.get("intrinsics") or {}).items()}
+    for name in settings.own_poses:
+        camera = settings.cameras[name]
+        known.setdefault(name, intrinsics(camera.fovy, camera.width, camera.height))
+    return {name: (known[name], pose) for name, pose in poses.items() if name in known}
 
 
 def _windows(path: Path, spec: Any, manifest: dict[str, Any], config: DictConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from equidiff.data.windows import split_episodes
 from equidiff.perception import check_overhead
 from equidiff.spec import Spec
 
-__all__ = ["DataSource", "load_training_data"]
+__all__ = ["DataSource", "first_poses", "load_training_data"]
 
 _SETTINGS = {"path", "n_demo", "mask", "valid_mask", "val_ratio", "pad", "cache", "cache_dir"}
 _KINDS = ("auto", "memory", "disk")
@@ -72,7 +72,7 @@ def load_training_data(
         held_out = [n for n in file.masks.get(node.get("valid_mask") or "", ()) if n not in names]
         perception = file.perception
         if any(getattr(field, "overhead", False) for field in spec.observation.fields):
-            check_overhead(spec.observation.arrays, _first_poses(file, names[0]), spec.workspace.centre)
+            check_overhead(spec.observation.arrays, first_poses(file, names[0]), spec.workspace.centre)
         everything = [*names, *held_out]
         steps = sum(file.check(everything, arrays).values())
         episodes: list[Any]
@@ -94,7 +94,7 @@ def load_training_data(
     return DataSource(train, valid, about)
 
 
-def _first_poses(file: DemoFile, name: str) -> dict[str, Any]:
+def first_poses(file: DemoFile, name: str) -> dict[str, Any]:
     """{camera: (4, 4) pose at the first step of a demonstration}, of the cameras whose pose is stored."""
     need = Needed((4, 4), np.dtype(np.float32))
     keys = [key for key in file.keys(name) if key.endswith("_pose")]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DEPTH_UNIT", "Frame", "camera_pose", "intrinsics", "quantised", "world_points"]
+__all__ = ["DEPTH_UNIT", "Frame", "camera_pose", "intrinsics", "project", "quantised", "world_points"]
 
 DEPTH_UNIT = 1e-4
 """Metres of one step of stored depth (uint16: up to 6.55 m)."""
@@ -69,3 +69,14 @@ def world_points(frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     y = (rows.astype(np.float32) + np.float32(0.5) - k[1, 2]) / k[1, 1] * z
     seen = np.stack([x, y, z], -1)
     return seen @ frame.pose[:3, :3].T + frame.pose[:3, 3], frame.image[rows, columns]
+
+
+def project(points: ArrayLike, matrix: ArrayLike, pose: ArrayLike) -> NDArray[np.float64]:
+    """Points (n, 3) in the world -> (n, 2) pixels (column, row) of a camera; nan behind it. Inverse of world_points.
+
+    matrix: (3, 3) intrinsics; pose: (4, 4) camera to world. The middle of the first pixel is (0.5, 0.5).
+    """
+    k, place = np.asarray(matrix, np.float64), np.asarray(pose, np.float64)
+    seen = (np.asarray(points, np.float64) - place[:3, 3]) @ place[:3, :3]
+    z = np.where(seen[:, 2] > 1e-6, seen[:, 2], np.nan)
+    return np.stack([k[0, 0] * seen[:, 0] / z + k[0, 2], k[1, 1] * seen[:, 1] / z + k[1, 2]], -1)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from law_toys import config, make, randomise
@@ -15,9 +16,17 @@ from torch import Tensor, nn
 from equidiff.checkpoint import save_checkpoint
 from equidiff.compose import policy_tree
 from equidiff.encoders import FrameAveraged
-from equidiff.equivariance import Judgement, Report, Stage, measure, random_observation, views
+from equidiff.equivariance import Judgement, Report, Stage, View, measure, random_observation, views
 from equidiff.fields import Depth, Displacement, Image, PointCloud, Position, Scalars, Voxels
-from equidiff.report.equivariance_page import render_equivariance, scene, scenes_figure
+from equidiff.perception import camera_pose, intrinsics, project
+from equidiff.report.equivariance_page import (
+    panels,
+    picture,
+    render_equivariance,
+    scene,
+    scene_extent,
+    scenes_figure,
+)
 from equidiff.spec import Horizon, Space, Spec, Workspace
 from equidiff.symmetry import Symmetry
 
@@ -121,7 +130,41 @@ def test_grids_are_judged_by_the_threshold_at_quarter_turns_and_by_the_bound_bet
     assert all(" 45.0 " in f or "135.0" in f or "225.0" in f or "315.0" in f for f in strict.failures)
     drawn = views(policy, obs, [0.0, math.pi / 2])
     assert drawn[1].pictures["top_image"].shape == (24, 24, 3)
-    assert "<image " in scene(drawn[1], 0.3, (0.0, 0.0))
+    assert "<image " not in scene(drawn[1], 0.3, (0.0, 0.0))  # a map is to scale, a picture is not
+    assert "<path " not in picture(drawn[1], "top_image")
+    assert "camera not known" in picture(drawn[1], "top_image")
+
+
+def test_plans_lie_over_a_picture_where_its_camera_sees_them() -> None:
+    policy = _seeing()
+    obs = random_observation(policy.spec, 2)
+    matrix, above = intrinsics(45, 24, 24), camera_pose((0.0, 0.0, 1.8), (0.0, 0.0, 0.8))
+    for view in views(policy, obs, [0.0, 0.7], cameras={"top": (matrix, above)}):
+        path, turned = view.drawn["top_image"]
+        # from above the centre, the turned picture's path is the path that the camera sees
+        np.testing.assert_allclose(path, project(view.path, matrix, above), atol=1e-3)
+        np.testing.assert_allclose(turned, project(view.turned, matrix, above), atol=1e-3)
+        assert picture(view, "top_image").count("<circle ") == 8
+    tilted = camera_pose((0.8, 0.3, 1.5), (0.0, 0.0, 0.8))
+    still, other = views(policy, obs, [0.0, 0.7], cameras={"top": (matrix, tilted)})
+    np.testing.assert_allclose(still.drawn["top_image"][0], project(still.path, matrix, tilted), atol=1e-3)
+    # the turned plan of the scene as it is: the same line on the picture, turned with it about the middle
+    at_rest, moved = still.drawn["top_image"][1] - 12, other.drawn["top_image"][1] - 12
+    c, s = math.cos(0.7), math.sin(0.7)
+    np.testing.assert_allclose(moved, at_rest @ np.array([[c, -s], [s, c]]), atol=1e-3)
+
+
+def test_voxels_are_drawn_at_their_size_and_depth_beside_the_map() -> None:
+    cube = np.full((6, 6, 3), 90, np.uint8)
+    places = np.array([[0.1, 0.0, 0.9], [0.2, 0.0, 0.9]])
+    pictures = {"voxels from above": cube, "top_depth": cube}
+    view = View(0.0, places[0], places, places, {}, None, pictures, {}, {"voxels from above": 0.8})
+    assert scene_extent([view], (0.0, 0.0)) == 0.4
+    found = panels(view, 0.8, (0.0, 0.0))
+    assert len(found) == 2
+    assert 'x="75.0" y="75.0" width="150.0" height="150.0"' in found[0]  # 0.8 of 1.6 m
+    assert "M168.8 150.0L187.5 150.0" in found[0]  # 0.1 and 0.2 m
+    assert scenes_figure([view, view], (0.0, 0.0)).count("<svg") == 5
 
 
 def _framed(spec: Spec, symmetry: Symmetry) -> FrameAveraged:
@@ -209,7 +252,7 @@ def test_the_page_shows_every_stage_and_scene() -> None:
     drawn = views(policy, obs, [0.0, math.pi / 4])
     for view in drawn:
         torch.testing.assert_close(torch.tensor(view.path), torch.tensor(view.turned), rtol=0, atol=1e-4)
-        assert view.path.shape == (8, 2)
+        assert view.path.shape == (8, 3)
     assert set(drawn[0].objects) == {"cube", "bar", "mug"}
     page = render_equivariance(report, drawn, policy.spec.workspace.centre, "a <policy>", "python x")
     assert "a &lt;policy&gt;" in page
