@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from law_toys import config, make, randomise
+from demo_files import arrays
+from hydra import compose, initialize_config_dir
+from law_toys import CONFIGS, config, make, randomise
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from equidiff.checkpoint import save_checkpoint
-from equidiff.compose import policy_tree
+from equidiff.compose import make_policy, make_spec, policy_tree
+from equidiff.data import DemoWriter, WindowDataset
+from equidiff.data.source import load_training_data
 from equidiff.encoders import FrameAveraged
 from equidiff.equivariance import Judgement, Report, Stage, View, measure, random_observation, views
 from equidiff.fields import Depth, Displacement, Image, PointCloud, Position, Scalars, Voxels
-from equidiff.perception import camera_pose, intrinsics, project
+from equidiff.perception import PerceptionSettings, camera_pose, intrinsics, project
 from equidiff.report.equivariance_page import (
     panels,
     picture,
@@ -261,24 +266,69 @@ def test_the_page_shows_every_stage_and_scene() -> None:
     assert scenes_figure(drawn, (0.0, 0.0)).count("<svg") == 3
 
 
-def test_the_script_and_its_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    root = Path(__file__).parents[2]
-    script = root / "scripts" / "check_equivariance.py"
+def _script() -> Any:
+    script = Path(__file__).parents[2] / "scripts" / "check_equivariance.py"
     found = importlib.util.spec_from_file_location("check_equivariance", script)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
+    return module
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    module = _script()
+    monkeypatch.setattr(sys, "argv", [module.__file__, *words])
+    with pytest.raises(SystemExit) as end:
+        module.run_app(module.main, "check_equivariance", module.__doc__)
+    return int(end.value.code or 0)
+
+
+def test_scenes_of_a_file_are_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A picture policy and the file that it was trained on: plans lie over the pictures of its overhead camera."""
+    words = ["task=lift", "obs=overhead_image", "encoder=small_image", "obs.fields.size=22", "action=absolute", *FEW]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        tree: Any = OmegaConf.to_container(compose("train", [*words, "data.path=none"]), resolve=True)
+    spec = make_spec(tree)
+    policy = make_policy(policy_tree(tree), spec)
+    data = tmp_path / "demos.hdf5"
+    with DemoWriter(data, {"env_name": "Lift"}, {"task": "lift"}) as writer:
+        for seed in range(2):
+            demo, rng = arrays(seed, 18), np.random.default_rng(seed)
+            pictures = {
+                f"{name}_image": rng.integers(0, 256, (18, 22, 22, 3), dtype=np.uint8)
+                for name in ("top", "robot0_eye_in_hand")
+            }
+            demo["obs"] |= pictures
+            writer.add(seed, **demo)
+        writer.finish(0.0)
+    source = load_training_data({"path": str(data)}, spec, "absolute", tree["task"], tmp_path)
+    policy.fit([WindowDataset.of(source.train, spec).batch(torch.arange(8))])
+    randomise(policy)  # a new denoiser gives zero, which is no rotation
+    seen = PerceptionSettings.from_config(tree["obs"]["perception"], tree["task"]["bounds"], (0.0, 0.0))
+    extra = {"task": tree["task"], "control": "absolute", "perception": {"settings": seen.to_json()}}
+    save_checkpoint(tmp_path / "made", policy, policy_tree(tree), extra=extra)
+    out = tmp_path / "out"
+    choice = [f"checkpoint={tmp_path / 'made'}", f"data={data}", f"out={out}", "windows=2", "angles=4", "float64=true"]
+    assert _run(monkeypatch, *choice) == 0
+    assert f"2 scenes of {data}" in capsys.readouterr().out
+    made = json.loads((out / "equivariance.json").read_text())
+    assert made["data"] == str(data)
+    assert made["failed"] == []
+    page = (out / "index.html").read_text()
+    assert page.count("<title>top_image</title>") == 6
+    assert "camera not known" not in page
+    assert "not judged" in page
+
+
+def test_the_script_and_its_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     for name, order in (("turns", 8), ("plain", 1)):
         save_checkpoint(tmp_path / name, make(order, FEW), policy_tree(config(order, FEW)))
 
     def run(name: str, *extra: str) -> int:
         out = tmp_path / f"out_{name}"
         choice = [f"checkpoint={tmp_path / name}", f"out={out}", "windows=1", "angles=2", *extra]
-        monkeypatch.setattr(sys, "argv", [str(script), *choice])
-        with pytest.raises(SystemExit) as end:
-            module.run_app(module.main, "check_equivariance", module.__doc__)
-        return int(end.value.code or 0)
+        return _run(monkeypatch, *choice)
 
     assert run("turns", "float64=true") == 0
     assert "sampler" in capsys.readouterr().out
