@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equidiff.report.measured_data import markdown_loading, markdown_replay
+from equidiff.report.measured_data import markdown_loading, markdown_loading_run, markdown_replay
 from equidiff.report.measured_rendering import markdown_rendering
 from equidiff.report.measured_visual import markdown_laws, markdown_published
 from equidiff.report.recorded import (
@@ -40,6 +40,7 @@ PAGES = {
     "replay": (markdown_replay, "actions"),
     "loading": (markdown_loading, "loading"),
     "loading_small": (markdown_loading, "loading"),
+    "loading_run": (markdown_loading_run, "loading"),
     "rendering": (markdown_rendering, "observations"),
     "closed_loop": (markdown_closed_loop, "closed_loop"),
     "laws": (markdown_laws, "visual"),

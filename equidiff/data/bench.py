@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from equidiff.data.windows import WindowDataset
 from equidiff.fields.presets import absolute_action, camera_observation
 from equidiff.spec import Batch, Horizon, Space, Spec
 
-__all__ = ["WAYS", "consumption", "measure", "sentence", "write_bench_file"]
+__all__ = ["WAYS", "PeakMemory", "consumption", "measure", "peak_memory", "sentence", "write_bench_file"]
 
 WAYS = ("cache", "mapped", "hdf5", "memory", "cold")  # the last one drops the pages that the others find
 _CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -151,11 +152,11 @@ def child(path: str, way: str, size: int, batch: int, seconds: float, obs: int) 
     observation = camera_observation(_CAMERAS[:1], _CAMERAS[1:], size)
     spec = Spec(Space(observation), Space(absolute_action()), Horizon(obs=obs, predict=16, execute=8))
     before = _memory()
-    with _Peak() as peak:
+    with PeakMemory() as peak:
         result = _build(path, spec) if way == "build" else _read(path, spec, way, batch, seconds)
     after = _memory()
     result["peak_mb"] = round((after["VmHWM"] - before["VmRSS"]) / 1e6)
-    result["anonymous_mb"] = round((peak.most - before["RssAnon"]) / 1e6)
+    result["anonymous_mb"] = round(peak.grown / 1e6)
     print(json.dumps(result))
 
 
@@ -245,18 +246,47 @@ class _Direct(_Other):
         return values.float() if values.is_floating_point() else values
 
 
-def _memory() -> dict[str, int]:
-    """Bytes of VmRSS, VmHWM (the peak) and RssAnon of this process (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def peak_memory(command: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
+    """Run a program in `folder`; its seconds, peak resident and largest anonymous memory, imports and all.
+
+    What it prints is not shown. Raises RuntimeError if it fails.
+    """
+    began, most = time.perf_counter(), {"VmHWM": 0, "RssAnon": 0}
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, cwd=folder, stdout=said, stderr=said) as run:
+        while run.poll() is None:
+            try:
+                now = _memory(str(run.pid))
+            except (OSError, KeyError):  # it has just ended
+                now = {}
+            most = {key: max(value, now.get(key, 0)) for key, value in most.items()}
+            time.sleep(0.01)
+        said.seek(0)
+        last = said.read().strip().splitlines()[-1:]
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed with status {run.returncode}: {last}")
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "peak_mb": round(most["VmHWM"] / 1e6),
+        "anonymous_mb": round(most["RssAnon"] / 1e6),
+    }
+
+
+def _memory(process: str = "self") -> dict[str, int]:
+    """Bytes of VmRSS, VmHWM (the peak) and RssAnon of a process (Linux)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     found = {key: value for key, _, value in (line.partition(":") for line in lines)}
     return {key: int(found[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM", "RssAnon")}
 
 
-class _Peak:
-    """Largest anonymous memory while it is open, looked at every 5 ms."""
+class PeakMemory:
+    """Largest anonymous memory of this process, which the system cannot take back, while it is open.
 
-    def __enter__(self) -> _Peak:
-        self.most, self._done = _memory()["RssAnon"], threading.Event()
+    Looked at every 5 ms. grown: bytes more than at the beginning.
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self.before = self.most = _memory()["RssAnon"]
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -264,6 +294,10 @@ class _Peak:
     def __exit__(self, *details: object) -> None:
         self._done.set()
         self._thread.join()
+
+    @property
+    def grown(self) -> int:
+        return self.most - self.before
 
     def _watch(self) -> None:
         while not self._done.wait(0.005):

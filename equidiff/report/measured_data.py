@@ -7,7 +7,7 @@ from typing import Any
 
 from equidiff.report.recorded import markdown_table
 
-__all__ = ["markdown_loading", "markdown_replay"]
+__all__ = ["markdown_loading", "markdown_loading_run", "markdown_replay"]
 
 _WAYS = {
     "cache": "cache, as training reads it",
@@ -79,3 +79,14 @@ def markdown_loading(record: Mapping[str, Any]) -> str:
             f"this machine's {training['device']} (batch {training['batch']}).",
         ]
     return "\n".join([*lines, "", f"`{record['command']}`, {record['cores']} cores, shared with other work."])
+
+
+def markdown_loading_run(record: Mapping[str, Any]) -> str:
+    """Figures of scripts/bench_loading.py run=STEPS."""
+    settings = record["settings"]
+    pictures = settings["n"] * settings["steps"] * record["picture_bytes_a_step"] / 1e9
+    return (
+        f"A whole run of {settings['run']} steps with {record['validations']} validations on {settings['n']} "
+        f"demonstrations ({pictures:.2f} GB of pictures), in {record['seconds']:.0f} s: peak {record['peak_mb']} MB, "
+        f"{record['anonymous_mb']} MB of it anonymous; allowed are {record['limit_mb']} MB."
+    )

@@ -244,7 +244,7 @@ def test_a_full_disk_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.Mon
     def run(n: int) -> Report:
         return collect(Stored, n, DemoWriter(path, {}, {}), name="a file", workers=1, progress=False)
 
-    def fails(*arguments: Any) -> None:
+    def fails(*arguments: Any, **more: Any) -> None:
         raise full
 
     for name, kept in (("add", 0), ("_join", 2)):
