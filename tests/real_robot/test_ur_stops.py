@@ -1,6 +1,6 @@
 """How soon and how near a UR arm stops with the settings as shipped, by the fake controller's own record of the arm.
 
-Other work on this computer can only lengthen a stop: the shortest of three counts, and trials in which the driver
+Other work on this computer can only lengthen a stop: the shortest of some trials counts, and those in which the driver
 refused before the fault came, since a measurement was late, do not.
 """
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.sim
 SPEED = 0.2
 """m/s of the tool, or the next one in rad/s, when the fault comes."""
 HOMING_SPEED = 0.5
-TRIALS, ATTEMPTS = 3, 10
+TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,11 @@ def test_stops_of_the_settings_as_shipped(
     fake = fresh_fake()
     found: list[Stop] = []
     with URRobot(URSettings(fake.address)) as robot:
-        for _ in range(ATTEMPTS):
+        for _ in range(TRIALS):
             stop = bring(fake, robot, fault)
             found += [] if stop is None else [stop]
-            if len(found) == TRIALS:
-                break
+            if stop is not None and stop.seconds < 1.5 * seconds and stop.way < 1.5 * way:
+                return
             if robot.observe().mode is not RobotMode.READY:
                 robot.recover()
-        else:
-            pytest.fail(f"this computer is too busy: the driver refused in all but {len(found)} of {ATTEMPTS} trials")
-    assert min(stop.seconds for stop in found) < 1.5 * seconds, found
-    assert min(stop.way for stop in found) < 1.5 * way, found
+    pytest.fail(f"expected {seconds} s and {way} (m or rad), a half more at most, got {found} of {TRIALS} trials")
