@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -212,6 +213,7 @@ def _frame(item: Item) -> CameraFrame:
 
 def _run(make: Callable[[], Camera], info: RingInfo, greeting: Connection, quit_: Event, stale: float) -> None:
     """The camera's process: pictures into the ring until told to end, or until the parent or the camera is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the program, which may have to brake an arm first
     parent = multiprocessing.parent_process()
     assert parent is not None
     with RingWriter(info) as ring:

@@ -77,6 +77,17 @@ def test_pictures_come_whole_in_order_and_once(camera: CameraProcess) -> None:
     assert newest.number >= numbers[-1]
 
 
+def test_ctrl_c_does_not_end_the_pictures_while_the_arm_brakes(camera: CameraProcess) -> None:
+    assert camera._process is not None
+    assert camera._process.pid is not None
+    camera.read(10.0)
+    os.kill(camera._process.pid, signal.SIGINT)  # a terminal sends it to every process of the program
+    last = camera.read(10.0).number
+    while camera.read(10.0).number < last + 5:
+        pass
+    assert camera._process.is_alive()
+
+
 def test_the_process_keeps_the_contract_of_a_camera() -> None:
     report = check_camera(process(), CheckSettings(patience=20.0))
     assert report.passed, str(report)
