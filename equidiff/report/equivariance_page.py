@@ -52,8 +52,8 @@ def scene(view: View, half: float, centre: tuple[float, float], mark: str = "") 
         width = size * side / (2 * half)
         corner = (size - width) / 2
         uri = image_uri(Image.fromarray(view.pictures[name]))
-        place = f'x="{corner:.1f}" y="{corner:.1f}" width="{width:.1f}" height="{width:.1f}"'
-        parts.append(f'<image href="{uri}" {place} opacity=".8"/>')
+        frame = f'x="{corner:.1f}" y="{corner:.1f}" width="{width:.1f}" height="{width:.1f}"'
+        parts.append(f'<image href="{uri}" {frame} opacity=".8"/>')
     if view.points is not None:
         for row in view.points[np.argsort(view.points[:, 2])][:: max(1, len(view.points) // 800)]:
             x, y = at(row)
