@@ -373,8 +373,8 @@ def _check_probe(where: Path, policy: DiffusionPolicy, probe: dict[str, Tensor],
     largest = float((got - want).abs().max())
     if not largest <= _PROBE_TOLERANCE * (1 + float(want.abs().max())):
         raise CheckpointError(
-            f"{where}: the loaded policy gives another result than when it was saved (largest difference {largest:.3g}). "
-            f"Saved with {manifest.get('versions')}, now {versions()}"
+            f"{where}: the loaded policy gives another result than when it was saved (largest difference "
+            f"{largest:.3g}). Saved with {manifest.get('versions')}, now {versions()}"
         )
 
 
