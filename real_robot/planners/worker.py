@@ -39,6 +39,7 @@ class Worker:
         self._process.start()
         theirs.close()  # so that the end of the child is the end of the pipe
         self._sender = ThreadPoolExecutor(1, f"to {what}")
+        self._before: Future[None] | None = None
         self._sending: Future[None] | None = None
         self._receiver: threading.Thread | None = None
         try:
@@ -104,12 +105,15 @@ class Worker:
             return None
 
     def send(self, message: bytes) -> None:
-        """Returns at once. PlannerError when the process has not taken the last one yet; a broken pipe is told by
-        `lost`."""
-        if self.busy:
+        """Returns at once. PlannerError when the process has not taken the one before the last yet; a broken pipe is
+        told by `lost`.
+
+        One may wait: the thread that sent the last one may not have noticed yet that it was taken, even answered.
+        """
+        if self._before is not None and not self._before.done():
             raise PlannerError(f"{self._what} does not take requests")
         # in a thread, because a process that hangs does not empty its pipe
-        self._sending = self._sender.submit(self._pipe.send_bytes, message)
+        self._before, self._sending = self._sending, self._sender.submit(self._pipe.send_bytes, message)
 
     def close(self) -> None:
         """Idempotent, never raises."""

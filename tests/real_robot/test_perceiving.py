@@ -154,6 +154,20 @@ def test_a_lost_policy_is_told_and_can_come_back(shared: Stage) -> None:
     assert answer(shared.planner).number == 7
 
 
+def test_an_answer_before_its_request_counts_as_sent_is_no_loss(shared: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = shared.planner._worker._pipe
+    send = pipe.send_bytes
+
+    def slow(message: bytes) -> None:
+        send(message)
+        time.sleep(0.3)  # the thread comes to run again when the answer is there long since
+
+    monkeypatch.setattr(pipe, "send_bytes", slow)
+    for number in (20, 21, 22):
+        shared.planner.submit(request(number))
+        assert answer(shared.planner).number == number
+
+
 def test_a_hang_and_a_death_hold_nobody_up() -> None:
     stage = Stage()
     try:
