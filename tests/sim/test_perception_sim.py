@@ -50,7 +50,7 @@ NODE: dict[str, Any] = {
     "voxels": {"size": 16, "cameras": ["agentview", "top"]},
     "point_cloud": {"points": 128, "cameras": ["agentview", "top"], "clearance": 0.006},
 }
-SETTINGS = PerceptionSettings.from_config(NODE, TASK["bounds"])
+SETTINGS = PerceptionSettings.from_config(NODE, TASK["bounds"], tuple(TASK["centre"]))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -134,16 +134,17 @@ def test_a_short_video_is_told(demos: Path, tmp_path: Path) -> None:
     root = export(demos, tmp_path / "set")
     (video,) = root.rglob("*.mp4")
     whole = video.read_bytes()
-    for content, message in ((whole[: len(whole) // 2], "truncated"), (b"", "truncated"), (None, "is missing")):
+    contents = {"half": whole[: len(whole) // 2], "empty": b"", "none": None}
+    for (name, content), message in zip(contents.items(), ("truncated", "truncated", "is missing"), strict=True):
         video.unlink()
         if content is not None:
             video.write_bytes(content)
         else:
             assert not video.exists()
         with pytest.raises(DataError, match=message):
-            back(root, tmp_path / "again.hdf5")
+            back(root, tmp_path / f"{name}.hdf5")
+        assert not (tmp_path / f"{name}.hdf5").exists()
         video.touch()
-    assert not (tmp_path / "again.hdf5").exists()
 
 
 def test_video_of_another_rate(demos: Path, tmp_path: Path) -> None:
