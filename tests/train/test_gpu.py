@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_toys import SPEC, TREE, settings, trainer, weights
+from training_toys import SPEC, settings, trainer, weights
 
 from equidiff.checkpoint import load_policy
 from equidiff.testing import random_batch
