@@ -67,6 +67,7 @@ def load_mujoco() -> ModuleType:
             raise SimulatorError(f"MUJOCO_GL={backend} needs the library {library}: apt-get install {packages}")
     if importlib.util.find_spec("mujoco") is None:
         raise SimulatorError(NOT_INSTALLED)
+    logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)  # tells of a package that nobody needs here
     import mujoco
 
     return mujoco

@@ -286,6 +286,19 @@ def test_importing_the_simulator_first_does_not_crash_what_torch_loads_late() ->
     assert "WARNING" not in done.stdout + done.stderr
 
 
+def test_the_gl_library_loads_quietly() -> None:
+    program = """
+import logging
+logging.basicConfig(level=logging.INFO)  # as in a script
+from equidiff.sim.backend import load_mujoco
+context = load_mujoco().GLContext(8, 8)
+context.make_current()
+print("fine")
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
 @pytest.mark.mimicgen
 def test_mimicgen_loads_quietly() -> None:
     try:
