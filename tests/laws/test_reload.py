@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from law_toys import ACTIONS, config, make, random_batch
+from law_toys import ACTIONS, ORDERS, config, make, random_batch
 
 from equidiff.checkpoint import load_policy, save_checkpoint
 from equidiff.compose import policy_tree
@@ -12,7 +12,7 @@ from equidiff.compose import policy_tree
 
 @pytest.mark.parametrize("denoiser", ["group_mlp", "fibrewise_unet_small"])
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("order", [1, 3, 8])
+@pytest.mark.parametrize("order", ORDERS)
 def test_reload_is_bit_exact(tmp_path: Path, order: int, action: str, denoiser: str) -> None:
     few = ["diffusion.inference_steps=2"]
     policy = make(order, few, action=action, denoiser=denoiser)

@@ -45,6 +45,15 @@ def test_every_order(order: int, diffusion: str) -> None:
         assert _error(policy, angle) < 1e-8
 
 
+@pytest.mark.parametrize("denoiser", ["group_mlp", "fibrewise_unet_small"])
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_for_every_kind_of_action(order: int, action: str, denoiser: str) -> None:
+    policy = make(order, ["diffusion.inference_steps=3"], action=action, denoiser=denoiser)
+    for angle in {policy.symmetry.angles[order // 2], policy.symmetry.angles[-1]}:
+        assert _error(policy, angle) < 1e-8
+
+
 @pytest.mark.parametrize("diffusion", DIFFUSIONS)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_eighth_turn_for_every_kind_of_action(action: str, diffusion: str) -> None:

@@ -54,6 +54,15 @@ def test_two_then_four_equals_four(tmp_path: Path) -> None:
     assert any("optimizer.safetensors:exp_avg_sq/" in name for name in weights(tmp_path / "whole/checkpoints/last"))
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 5, 8, 16])  # 4 above
+def test_two_then_four_equals_four_of_every_order(tmp_path: Path, order: int) -> None:
+    tree = {**TREE, "symmetry": {**TREE["symmetry"], "order": order}}
+    trainer(tmp_path / "whole", tree=tree).run()
+    trainer(tmp_path / "parts", settings(stop_after=2), tree).run()
+    trainer(tmp_path / "parts", tree=tree).run(resume=True)
+    assert_same(tmp_path / "whole/checkpoints/final", tmp_path / "parts/checkpoints/final")
+
+
 def test_validation_and_evaluation_do_not_disturb_training(tmp_path: Path) -> None:
     def evaluator(policy: Any, step: int) -> dict[str, float]:
         assert not policy.training
