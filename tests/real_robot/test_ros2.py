@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from check_toys import convinced
 
 from real_robot.check import check_robot
 from real_robot.contract import RobotError
@@ -272,7 +273,7 @@ def test_bad_targets_are_refused(robot: Ros2Robot) -> None:
 
 
 def test_the_driver_keeps_the_contract(controller: Controller) -> None:
-    report = check_robot(Ros2Robot(settings(command_timeout=0.15)), confirm=lambda question: True)
+    report = convinced(lambda: check_robot(Ros2Robot(settings(command_timeout=0.15)), confirm=lambda question: True))
     assert report.passed, str(report)
 
 
