@@ -230,7 +230,7 @@ class DemoWriter:
 
 def held_out(episodes: int, valid_fraction: float) -> int:
     """How many of so many episodes go into mask/valid: some, unless the fraction is 0, but never all."""
-    count = min(round(valid_fraction * episodes), episodes - 1)
+    count = min(round(valid_fraction * episodes), max(episodes - 1, 0))
     return max(count, 1) if valid_fraction and episodes > 1 else count
 
 

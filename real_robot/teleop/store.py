@@ -149,15 +149,15 @@ def _success(demo: h5py.Group) -> bool | None:
 
 
 def _write_masks(file: h5py.File, valid_fraction: float) -> None:
+    from equidiff.data.writer import held_out
+
     names = sorted(file["data"], key=lambda name: int(file["data"][name].attrs["seed"]))
     groups: dict[str, list[str]] = {"success": [], "failure": [], "unlabelled": []}
     for name in names:
         groups[{True: "success", False: "failure", None: "unlabelled"}[_success(file["data"][name])]].append(name)
     good = groups["success"]
-    held_out = min(round(valid_fraction * len(good)), max(len(good) - 1, 0))
-    if valid_fraction and len(good) > 1:
-        held_out = max(held_out, 1)
-    groups["train"], groups["valid"] = good[: len(good) - held_out], good[len(good) - held_out :]
+    split = len(good) - held_out(len(good), valid_fraction)
+    groups["train"], groups["valid"] = good[:split], good[split:]
     if "mask" in file:
         del file["mask"]
     for mask, members in groups.items():

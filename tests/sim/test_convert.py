@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from disk_toys import small_disk
 
 if importlib.util.find_spec("robosuite") is None:  # importing it here would come before torch
     pytest.skip("the simulator is not installed (extra sim)", allow_module_level=True)
@@ -140,15 +140,9 @@ def test_refusals_leave_nothing_behind(stack: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("spare", [-1000, 100])
 def test_a_full_disk_is_told_and_leaves_nothing(stack: Path, tmp_path: Path, spare: int) -> None:
     """The copy does not fit, or the converted actions do not: HDF5 itself could crash in that."""
-    out, limits = tmp_path / "out.hdf5", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (stack.stat().st_size + spare, limits[1]))
-    try:
-        with pytest.raises(
-            DataError, match=r"stack\.hdf5: cannot be read, or .*out\.hdf5 cannot be written .*too large"
-        ):
-            convert_actions(stack, config("stack"), out, "absolute", progress=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"stack\.hdf5: cannot be read, or .*out\.hdf5 cannot be written .*too large"
+    with small_disk(stack.stat().st_size + spare), pytest.raises(DataError, match=message):
+        convert_actions(stack, config("stack"), tmp_path / "out.hdf5", "absolute", progress=False)
     assert not list(tmp_path.iterdir())
 
 

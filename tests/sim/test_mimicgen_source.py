@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from disk_toys import small_disk
 
 if importlib.util.find_spec("robosuite") is None:  # importing it here would come before torch
     pytest.skip("the simulator is not installed (extra sim)", allow_module_level=True)
@@ -162,11 +162,7 @@ def test_demonstrations_may_have_any_name(given: Path, looks: list[str]) -> None
 @pytest.mark.parametrize("spare", [-1000, 100])
 def test_a_full_disk_is_told_and_leaves_nothing(given: Path, looks: list[str], spare: int) -> None:
     """The copy does not fit, or what is added to it does not: HDF5 itself could crash in that."""
-    out, limits = given.with_name("out.hdf5"), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (given.stat().st_size + spare, limits[1]))
-    try:
-        with pytest.raises(DataError, match=r"out\.hdf5: cannot be written .*too large.*copy .*mine\.hdf5 to a place"):
-            write_datagen_info(given, task("stack_d0"), out, progress=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"out\.hdf5: cannot be written .*too large.*copy .*mine\.hdf5 to a place"
+    with small_disk(given.stat().st_size + spare), pytest.raises(DataError, match=message):
+        write_datagen_info(given, task("stack_d0"), given.with_name("out.hdf5"), progress=False)
     assert [p.name for p in given.parent.iterdir()] == ["mine.hdf5"]

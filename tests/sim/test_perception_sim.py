@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from disk_toys import small_disk
 
 if importlib.util.find_spec("robosuite") is None:  # importing it here would come before torch
     pytest.skip("the simulator is not installed (extra sim)", allow_module_level=True)
@@ -235,13 +235,9 @@ def test_it_goes_on_after_a_kill_and_does_not_depend_on_the_workers(
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_the_same_call_goes_on(demos: Path, tmp_path: Path) -> None:
-    out, soft_hard = tmp_path / "out.hdf5", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, soft_hard[1]))  # no file may be larger, as on a full disk
-    try:
-        with pytest.raises(DataError, match=r"cannot be written \(.*File too large.*the same call goes on"):
-            prepare(demos, TASK, out, workers=1, progress=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, soft_hard)
+    out, message = tmp_path / "out.hdf5", r"cannot be written \(.*File too large.*the same call goes on"
+    with small_disk(50_000), pytest.raises(DataError, match=message):
+        prepare(demos, TASK, out, workers=1, progress=False)
     assert not out.exists()
     assert not list((tmp_path / ".out.hdf5.parts").glob("*.part"))
     assert prepare(demos, TASK, out, workers=1, progress=False) == out
