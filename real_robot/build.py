@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -140,10 +141,17 @@ def build_cameras(node: Any, robot: Robot | None = None) -> dict[str, Any]:
             if driver == "sim":
                 cameras[name] = _simulated(name, values, robot)
                 continue
-            cameras[name] = CameraProcess(_CAMERAS[driver](name, values))
+            stale = _stale(name, values.pop("stale", 0.5))
+            cameras[name] = CameraProcess(_CAMERAS[driver](name, values), stale=stale)
         except TypeError as error:
             raise BuildError(f"cameras.{name}: {error}") from error
     return cameras
+
+
+def _stale(camera: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise BuildError(f"cameras.{camera}.stale: expected seconds above 0 without a picture, got {value!r}")
+    return float(value)
 
 
 def clock_of(robot: Robot) -> Clock:

@@ -32,7 +32,7 @@ class CameraProcess(Camera):
 
     make: a picklable function without arguments, `functools.partial(SomeCamera, settings)`. slots: pictures that are
     kept, enough for the history that is asked for. stale: seconds without a picture after which the camera counts as
-    lost. start: seconds that starting the process and connecting may take.
+    lost. start: seconds that starting the process and connecting may take, and the first picture.
     """
 
     def __init__(self, make: Callable[[], Camera], *, slots: int = 32, stale: float = 0.5, start: float = 60.0) -> None:
@@ -79,7 +79,7 @@ class CameraProcess(Camera):
         self._quit = context.Event()
         self._process = context.Process(
             target=_run,
-            args=(self._make, self._ring.info, there, self._quit, self._stale),
+            args=(self._make, self._ring.info, there, self._quit, self._start, self._stale),
             name=f"camera {features.name}",
             daemon=True,
         )
@@ -211,7 +211,9 @@ def _frame(item: Item) -> CameraFrame:
     return CameraFrame(item.stamp, item.tag, item.arrays["image"], item.arrays.get("depth"))
 
 
-def _run(make: Callable[[], Camera], info: RingInfo, greeting: Connection, quit_: Event, stale: float) -> None:
+def _run(
+    make: Callable[[], Camera], info: RingInfo, greeting: Connection, quit_: Event, start: float, stale: float
+) -> None:
     """The camera's process: pictures into the ring until told to end, or until the parent or the camera is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the program, which may have to brake an arm first
     parent = multiprocessing.parent_process()
@@ -225,8 +227,10 @@ def _run(make: Callable[[], Camera], info: RingInfo, greeting: Connection, quit_
             return
         try:
             greeting.send(("", camera.features.intrinsics))
+            patience = start  # a device adapts its exposure before its first picture
             while not quit_.is_set() and parent.is_alive():
-                frame = camera.read(stale)
+                frame = camera.read(patience)
+                patience = stale
                 arrays: dict[str, NDArray[Any]] = {"image": frame.image}
                 if frame.depth is not None:
                     arrays["depth"] = frame.depth

@@ -41,6 +41,10 @@ class CountingCamera(Camera):
 
     def read(self, timeout: float) -> CameraFrame:
         self._number += 1
+        if self._number == 0 and self.end == "warming":  # as a device whose exposure adapts first
+            time.sleep(min(1.0, timeout))
+            if timeout < 1.0:
+                raise CameraError("camera 'wrist': no picture yet")
         if self._number >= self.good:
             if self.end == "unplugged":
                 raise CameraError("camera 'wrist': unplugged")

@@ -161,6 +161,20 @@ def test_what_goes_wrong_at_the_start_is_the_error_of_connect() -> None:
         process(stale=0.01)
 
 
+def test_a_camera_may_take_longer_for_its_first_picture() -> None:
+    with process("warming", stale=0.5) as camera:
+        assert camera.latest().number == 0
+
+
+def test_a_camera_that_never_gives_a_picture_is_told_and_left_at_once() -> None:
+    camera = CameraProcess(functools.partial(CountingCamera, "hang", 0), start=5.0)
+    begin = time.monotonic()
+    with pytest.raises(CameraError, match="'wrist': no picture within 5"):
+        camera.connect()
+    assert time.monotonic() - begin < 25
+    assert not camera.connected
+
+
 _PARENT = """
 import functools, os, sys
 from camera_fakes import CountingCamera

@@ -91,8 +91,8 @@ def test_pictures_arrive_are_aligned_and_reach_the_policy(
     film, size = video(tmp_path / "top.avi", 200), f"width: {WIDTH}, height: {HEIGHT}"
     code = deploy(
         monkeypatch, "robot=ur5e", f"robot.address={fresh_fake().address}", f"checkpoint={saved}", *PLACE,
-        f"+cameras.top={{driver: opencv, source: {film}, {size}, fps: {HZ}, calibration: {files['top']}}}",
-        f"+cameras.wrist={{driver: realsense, {size}, fps: 30, calibration: {files['wrist']}}}",
+        f"+cameras.top={{driver: opencv, source: {film}, {size}, fps: {HZ}, stale: 5, calibration: {files['top']}}}",
+        f"+cameras.wrist={{driver: realsense, {size}, fps: 30, stale: 5, calibration: {files['wrist']}}}",
         "safety.box.low=[-1,-1,-0.2]", "safety.box.high=[1,1,1.5]", "safety.cone=null", f"run_dir={tmp_path}/run",
         "run.longest=2.5", "run.start=60", "run.max_late=2", "run.max_state_age=2", "safety.max_state_age=2",
         "run.max_observation_age=2", "robot.max_state_age=0.5", "robot.lost_after=4", "robot.watchdog_hz=1",

@@ -41,6 +41,7 @@ pytest.importorskip("rtde_control", reason="ur-rtde is not installed (extra ur)"
 SOON = 1.0
 """Seconds in which the arm rests on a computer that other jobs keep busy; PATIENT's watchdog alone takes as long."""
 PATIENT = RunSettings(longest=20.0, start=30.0, max_late=1.0, max_state_age=0.5, max_observation_age=1.0)
+GATE = limits(box={"low": [-1, -1, -0.2], "high": [1, 1, 1.5]}, max_state_age=0.5)
 
 
 class Cube(Sensor):
@@ -84,9 +85,7 @@ def run(fake: FakeUR, planner: Planner, sensors: Sequence[Sensor], inject: Calla
     hands = ScriptedOperator([Moment(0.0)])
     hands.connect()
     with connected(fake) as robot:
-        gate = SafetyGate.for_robot(
-            limits(box={"low": [-1, -1, -0.2], "high": [1, 1, 1.5]}), robot.features, robot.tool, robot.maker_base
-        )
+        gate = SafetyGate.for_robot(GATE, robot.features, robot.tool, robot.maker_base)
         world = World.of(robot.features)
         runner = Runner(
             robot, gate, planner, Observer(planner.spec, [RobotSensor(history, world), *sensors]),
