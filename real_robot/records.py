@@ -7,7 +7,8 @@ Every record has "kind" and "t" (seconds of the run's clock). Kinds and their fu
                 target (7, what the policy's plan wants now) or null, sent (7) or null, gripper [measured, sent],
                 wrench (6) or null, limits (names of the limits of the gate that acted)
     frame       camera, number, stamp (capture), arrived
-    plan        number, observed (stamp of the observation), requested, received, computed_in, steps (in the plan),
+    plan        number, observed (stamp of the observation), requested, received, computed_in, perceived_in (s; null
+                where nothing was made of pictures; absent in older records), steps (in the plan),
                 late (steps dropped because their time was past), dropped (the whole plan was: true)
     transition  source, target, why        of the run's state machine
     fault       name, detail

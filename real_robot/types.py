@@ -111,13 +111,15 @@ class PlanRequest:
 class Plan:
     """A policy's answer: actions (k, A) in storage form, the first for time `stamp`, then one each 1 / control_hz.
 
-    computed_in: seconds of the policy alone. number, stamp: those of the request.
+    computed_in: seconds of the policy alone. perceived_in: seconds that its observation took to be made of pictures,
+    after the request; None where nothing was. number, stamp: those of the request.
     """
 
     number: int
     stamp: float
     actions: Array
     computed_in: float
+    perceived_in: float | None = None
 
 
 def finite(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:

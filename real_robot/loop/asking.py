@@ -68,6 +68,7 @@ class Asking:
         pending, self._pending = self._pending, None
         fields: dict[str, Any] = {"number": plan.number, "observed": plan.stamp, "received": now}
         fields |= {"requested": None if pending is None else pending[1], "computed_in": plan.computed_in}
+        fields["perceived_in"] = plan.perceived_in
         if plan.number < self._valid:
             self._tell("plan", now, fields | {"steps": len(plan.actions), "late": 0, "dropped": True})
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -59,6 +60,7 @@ class PerceivingPlanner(Planner):
         self._planner = planner
         self._slot: Slot[PlanRequest] = Slot(timeout)
         self._under_way = False
+        self._since, self._perceived_in = 0.0, 0.0  # when the request came; seconds of its perception
         self._handing_on = threading.Lock()
         self._worker = Worker(
             "the perception's process",
@@ -92,7 +94,7 @@ class PerceivingPlanner(Planner):
         if len(request.sights) != steps:
             raise ValueError(f"request {request.number}: expected {steps} sights, got {len(request.sights)}")
         number = self._slot.begin(request)
-        self._under_way = True
+        self._under_way, self._since = True, time.monotonic()
         try:
             self._worker.send(pack_arrays(number, pack_sights(request.sights)))
         except (PlannerError, WireError) as error:
@@ -108,6 +110,7 @@ class PerceivingPlanner(Planner):
             request = self._slot.waiting(number)
             if request is None:
                 return
+            self._perceived_in = time.monotonic() - self._since
             whole = replace(request, observation={**request.observation, **seen}, sights=())
             try:
                 self._planner.submit(whole)
@@ -128,9 +131,10 @@ class PerceivingPlanner(Planner):
             raise
         finally:
             self._handing_on.release()
-        if plan is not None:
-            self._under_way = False
-        return plan
+        if plan is None:
+            return None
+        self._under_way = False
+        return replace(plan, perceived_in=self._perceived_in)
 
     def close(self) -> None:
         self._slot.close()

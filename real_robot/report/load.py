@@ -52,8 +52,8 @@ class Frames:
 class Plans:
     """One row for each request.
 
-    number, steps, late (n,): counts; observed, requested, received, computed_in (n,): seconds, NaN where a record has
-    null, as for an answer that never came; dropped (n,): whether the whole plan was.
+    number, steps, late (n,): counts; observed, requested, received, computed_in, perceived_in (n,): seconds, NaN where
+    a record has null, as for an answer that never came, or lacks it; dropped (n,): whether the whole plan was.
     """
 
     number: NDArray[np.int64]
@@ -61,6 +61,7 @@ class Plans:
     requested: Array
     received: Array
     computed_in: Array
+    perceived_in: Array
     steps: NDArray[np.int64]
     late: NDArray[np.int64]
     dropped: NDArray[np.bool_]
@@ -236,8 +237,9 @@ def _plans(rows: Sequence[_Row]) -> Plans:
     def counts(key: str) -> NDArray[np.int64]:
         return np.array([row.count(key) for row in rows], np.int64)
 
-    def seconds(key: str, null: bool = False) -> Array:
-        return np.array([row.number(key, null) for row in rows], np.float64)
+    def seconds(key: str, null: bool = False, absent: bool = False) -> Array:
+        values = [math.nan if absent and key not in row.record else row.number(key, null) for row in rows]
+        return np.array(values, np.float64)
 
     return Plans(
         number=counts("number"),
@@ -245,6 +247,7 @@ def _plans(rows: Sequence[_Row]) -> Plans:
         requested=seconds("requested", null=True),
         received=seconds("received", null=True),  # of a request that was never answered
         computed_in=seconds("computed_in", null=True),
+        perceived_in=seconds("perceived_in", null=True, absent=True),
         steps=counts("steps"),
         late=counts("late"),
         dropped=np.array([row.record["dropped"] for row in rows], np.bool_),

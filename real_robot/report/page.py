@@ -101,7 +101,12 @@ def _latency_charts(run: Run) -> list[str]:
     found = stages(run)
     groups = {
         "Ticks": ("tick lateness", "tick compute", "age of the arm's state"),
-        "Plans": ("planning", "round trip of a plan", "observation to plan"),
+        "Plans": (
+            *(("perception",) if "perception" in found else ()),
+            "planning",
+            "round trip of a plan",
+            "observation to plan",
+        ),
         "Cameras": tuple(name for name in found if name.startswith("capture to arrival")),
     }
     parts = []

@@ -45,6 +45,9 @@ def stages(run: Run) -> dict[str, Stage]:
     cameras = {
         f"capture to arrival: {name}": Stage(of.arrived, of.arrived - of.stamp) for name, of in run.frames.items()
     }
+    perception = Stage(plans.requested, plans.perceived_in)
+    if np.isfinite(perception.seconds).any():
+        cameras["perception"] = perception
     return cameras | {
         "age of the arm's state": Stage(ticks.t, ticks.t - ticks.state),
         "age of the observation when asked": Stage(plans.requested, plans.requested - plans.observed),

@@ -50,6 +50,7 @@ def write_run(folder: Path, seconds: float = 3.0, end: bool = True, wrench: bool
             note(
                 writer, t, "plan", number=i // 40, observed=BEGIN + t - 0.05, requested=BEGIN + t,
                 received=BEGIN + t + 0.12 if answered else None, computed_in=0.1 if answered else None,
+                perceived_in=0.015 if answered else None,
                 steps=16 if answered else 0, late=2 if answered else 0, dropped=i == 160,
             )  # fmt: skip
         if i == 200:

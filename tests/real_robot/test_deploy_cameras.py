@@ -110,6 +110,7 @@ def test_pictures_arrive_are_aligned_and_reach_the_policy(
 
     plans = {row["number"]: row for row in rows if row["kind"] == "plan"}
     assert len(plans) > 1
+    assert all(0 < plan["perceived_in"] < plan["received"] - plan["requested"] for plan in plans.values())
     for request in asked:
         assert request.sights == ()
         assert request.stamp in {*stamps["top"], *stamps["wrist"]}  # of the newest picture that both cameras have

@@ -164,8 +164,12 @@ def test_an_answer_before_its_request_counts_as_sent_is_no_loss(shared: Stage, m
 
     monkeypatch.setattr(pipe, "send_bytes", slow)
     for number in (20, 21, 22):
+        begin = time.monotonic()
         shared.planner.submit(request(number))
-        assert answer(shared.planner).number == number
+        plan = answer(shared.planner)
+        assert plan.number == number
+        assert plan.perceived_in is not None
+        assert 0 < plan.perceived_in < time.monotonic() - begin
 
 
 def test_a_hang_and_a_death_hold_nobody_up() -> None:

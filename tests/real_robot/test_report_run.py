@@ -60,6 +60,7 @@ def test_latencies(found: dict[str, Any]) -> None:
         "capture to arrival: wrist": 0.03,
         "age of the arm's state": 0.004,
         "age of the observation when asked": 0.05,
+        "perception": 0.015,
         "planning": 0.1,
         "round trip of a plan": 0.12,
         "observation to plan": 0.17,
@@ -116,6 +117,22 @@ def test_angles_are_right_near_zero_and_half_a_turn() -> None:
 def test_every_stage_has_its_times(run: Run) -> None:
     for name, stage in stages(run).items():
         assert stage.at.shape == stage.seconds.shape, name
+
+
+def test_a_run_without_pictures_and_records_from_before_perception_was_told(tmp_path: Path) -> None:
+    lines = (write_run(tmp_path / "new") / "run.jsonl").read_text().splitlines()
+    for name, change in (("none", {"perceived_in": None}), ("old", {})):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [json.loads(line) for line in lines]
+        for row in rows:
+            if row["kind"] == "plan":
+                del row["perceived_in"]
+                row.update(change)
+        (folder / "run.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        latency = summarise(load_run(folder))["latency_s"]
+        assert "perception" not in latency
+        assert latency["planning"]["count"] == 4
 
 
 def test_a_run_of_nothing(tmp_path: Path) -> None:
