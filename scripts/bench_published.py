@@ -24,6 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from equidiff.hydra_app import CONFIGS, run_app
+from equidiff.memory import process_memory
 
 
 def main(config: DictConfig) -> None:
@@ -83,7 +84,7 @@ def measured(name: str, config: DictConfig) -> dict[str, Any]:
     from equidiff.train.settings import OptimConfig, TrainerConfig, from_node
 
     torch.set_num_threads(1)
-    imports = _peak_mb()
+    imports = round(process_memory()["VmHWM"] / 1e6)
     GlobalHydra.instance().clear()  # the script itself is a Hydra app
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         words = [f"experiment={name}", f"task={config.task}", "data.path=none", *config.overrides]
@@ -116,19 +117,10 @@ def measured(name: str, config: DictConfig) -> dict[str, Any]:
     return {
         "parameters": sum(p.numel() for p in policy.parameters()),
         "step_s": round(min(step() for _ in range(config.repeats)), 2),
-        "peak_mb": _peak_mb(),
+        "peak_mb": round(process_memory()["VmHWM"] / 1e6),
         "imports_mb": imports,
         "build_s": round(built, 1),
     }
-
-
-def _peak_mb() -> int:
-    """Peak resident memory of this program in MB.
-
-    Not `ru_maxrss`: Linux hands that on through fork and exec, so it would be the size of a larger parent.
-    """
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)  # Linux counts in KiB
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +26,10 @@ from equidiff.data.robomimic import DemoFile, load_episodes
 from equidiff.data.steps import ACTION, CachedEpisode
 from equidiff.data.windows import WindowDataset
 from equidiff.fields.presets import absolute_action, camera_observation
+from equidiff.memory import PeakMemory, process_memory
 from equidiff.spec import Batch, Horizon, Space, Spec
 
-__all__ = ["WAYS", "PeakMemory", "consumption", "measure", "peak_memory", "sentence", "write_bench_file"]
+__all__ = ["WAYS", "consumption", "measure", "peak_memory", "sentence", "write_bench_file"]
 
 WAYS = ("cache", "mapped", "hdf5", "memory", "cold")  # the last one drops the pages that the others find
 _CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -151,10 +151,10 @@ def child(path: str, way: str, size: int, batch: int, seconds: float, obs: int) 
     torch.set_num_threads(1)
     observation = camera_observation(_CAMERAS[:1], _CAMERAS[1:], size)
     spec = Spec(Space(observation), Space(absolute_action()), Horizon(obs=obs, predict=16, execute=8))
-    before = _memory()
+    before = process_memory()
     with PeakMemory() as peak:
         result = _build(path, spec) if way == "build" else _read(path, spec, way, batch, seconds)
-    after = _memory()
+    after = process_memory()
     result["peak_mb"] = round((after["VmHWM"] - before["VmRSS"]) / 1e6)
     result["anonymous_mb"] = round(peak.grown / 1e6)
     print(json.dumps(result))
@@ -255,7 +255,7 @@ def peak_memory(command: Sequence[str], folder: Path | None = None) -> dict[str,
     with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, cwd=folder, stdout=said, stderr=said) as run:
         while run.poll() is None:
             try:
-                now = _memory(str(run.pid))
+                now = process_memory(str(run.pid))
             except (OSError, KeyError):  # it has just ended
                 now = {}
             most = {key: max(value, now.get(key, 0)) for key, value in most.items()}
@@ -269,36 +269,3 @@ def peak_memory(command: Sequence[str], folder: Path | None = None) -> dict[str,
         "peak_mb": round(most["VmHWM"] / 1e6),
         "anonymous_mb": round(most["RssAnon"] / 1e6),
     }
-
-
-def _memory(process: str = "self") -> dict[str, int]:
-    """Bytes of VmRSS, VmHWM (the peak) and RssAnon of a process (Linux)."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    found = {key: value for key, _, value in (line.partition(":") for line in lines)}
-    return {key: int(found[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM", "RssAnon")}
-
-
-class PeakMemory:
-    """Largest anonymous memory of this process, which the system cannot take back, while it is open.
-
-    Looked at every 5 ms. grown: bytes more than at the beginning.
-    """
-
-    def __enter__(self) -> PeakMemory:
-        self.before = self.most = _memory()["RssAnon"]
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    @property
-    def grown(self) -> int:
-        return self.most - self.before
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.most = max(self.most, _memory()["RssAnon"])

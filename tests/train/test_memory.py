@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from equidiff.data import WindowDataset
-from equidiff.data.bench import PeakMemory
+from equidiff.memory import PeakMemory
 from equidiff.data.source import load_training_data
 from equidiff.fields import Image, Position, Rotation, Scalars
 from equidiff.spec import Horizon, Space, Spec
