@@ -31,10 +31,9 @@ $(STAMP): $(NEEDS)
 demo: setup
 	$(BIN)/python scripts/demo.py $(TASK) $(ARGS)
 
-# one process for each core, up to four: each takes about 2 GB; ARGS="-n 0" runs in one process. Modules are kept whole,
-# for what they share is slow to make, and in the order of tests/conftest.py
+# ARGS are pytest's: ARGS="tests/sim -n 0"
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/python scripts/run_tests.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from real_robot.contract import CameraError
 from real_robot.drivers.device_clock import DeviceClock
 from real_robot.drivers.opencv import OpenCVCamera, OpenCVSettings
 
+pytestmark = pytest.mark.realtime
+
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV (extra robot)")
 
 

@@ -17,6 +17,8 @@ from real_robot.camera_process import CameraProcess
 from real_robot.check import CheckSettings, check_camera
 from real_robot.contract import CameraError
 
+pytestmark = pytest.mark.realtime
+
 
 def process(end: str = "", good: int = 10**9, stale: float = 5.0, **settings) -> CameraProcess:
     return CameraProcess(functools.partial(CountingCamera, end, good, **settings), stale=stale)

@@ -16,6 +16,8 @@ from disk_toys import small_disk
 from equidiff.fields.presets import relative_action
 from real_robot.records import read_records
 
+pytestmark = pytest.mark.realtime
+
 ROOT = Path(__file__).parents[2]
 HELD = ["operator=terminal"]
 

@@ -38,6 +38,8 @@ from real_robot.planners import ProcessPlanner
 from real_robot.poses import Pose
 from real_robot.types import PlanRequest
 
+pytestmark = pytest.mark.realtime
+
 HELD = "{_target_: real_robot.operator.ScriptedOperator, script: [{_target_: real_robot.operator.Moment, start: 0}]}"
 PLACE = [f"robot.base_yaw={BASE.yaw}", f"robot.base_position=[{','.join(map(str, BASE.position))}]"]
 

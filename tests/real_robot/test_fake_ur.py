@@ -19,7 +19,7 @@ from real_robot.fakes.ur_controller.servers import Servers
 from real_robot.kinematics import load_arm
 from real_robot.poses import Pose
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.realtime]
 JOINTS = np.array(HOME)
 
 

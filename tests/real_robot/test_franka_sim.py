@@ -20,6 +20,8 @@ from real_robot.drivers.franka_settings import FrankaSettings
 from real_robot.poses import Pose
 from real_robot.types import Array, RobotMode, Sent, Target
 
+pytestmark = pytest.mark.realtime
+
 ADDRESS = os.environ.get("FRANKA_SIM")
 if not ADDRESS:
     pytest.skip("franky-sim is not running; scripts/check_franka_sim.sh runs these tests", allow_module_level=True)

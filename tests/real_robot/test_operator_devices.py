@@ -18,6 +18,8 @@ from operator_toys import AXIS, BUTTON, INITIAL, LEFT, NONE, Fifo, Terminal, eve
 from real_robot.operator import Button, Gamepad, Keyboard, OperatorError, OperatorState, SpaceMouse, TerminalKeyboard
 from real_robot.operator.spacemouse import find_spacemouse
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Fifo:

@@ -25,6 +25,8 @@ from real_robot.poses import Pose
 from real_robot.rings import Ring, RingWriter
 from real_robot.types import Plan, PlanRequest, Sight
 
+pytestmark = pytest.mark.realtime
+
 LENS = lens()
 SETTINGS = perception()
 SPEC = Spec(

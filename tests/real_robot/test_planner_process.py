@@ -16,6 +16,8 @@ from planner_toys import answer, checkpoint, request, until
 from real_robot.planner import PlannerError
 from real_robot.planners import ProcessPlanner
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:

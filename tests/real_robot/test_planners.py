@@ -19,6 +19,8 @@ from real_robot.server.serve import PolicyServer
 from real_robot.server.thread import serving
 from real_robot.types import PlanRequest
 
+pytestmark = pytest.mark.realtime
+
 KINDS = ("local", "process", "remote")
 LONG = 60.0  # of a busy machine
 

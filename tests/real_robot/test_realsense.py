@@ -13,6 +13,8 @@ from real_robot.check import CheckSettings, check_camera
 from real_robot.contract import CameraError
 from real_robot.drivers.realsense import RealSenseCamera, RealSenseSettings, read_gravity
 
+pytestmark = pytest.mark.realtime
+
 rs = pytest.importorskip(
     "pyrealsense2", reason="needs pyrealsense2 and libusb-1.0 (extra realsense)", exc_type=ImportError
 )

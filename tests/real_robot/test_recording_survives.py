@@ -18,6 +18,8 @@ from equidiff.data.robomimic import DemoFile
 from real_robot.teleop.errors import RecordingError
 from real_robot.teleop.store import list_episodes, open_store
 
+pytestmark = pytest.mark.realtime
+
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -14,6 +14,8 @@ import pytest
 
 from real_robot.rings import Ring, RingError, RingInfo, RingReader, RingWriter
 
+pytestmark = pytest.mark.realtime
+
 FIELDS = {"image": ((40, 50, 3), "uint8"), "depth": ((40, 50), "uint16")}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from check_toys import convinced
 
 from real_robot.check import check_robot
 from real_robot.contract import RobotError
@@ -21,6 +20,8 @@ from real_robot.drivers import ros2
 from real_robot.drivers.ros2 import Ros2Robot, Ros2Settings
 from real_robot.poses import Pose
 from real_robot.types import Target
+
+pytestmark = pytest.mark.realtime
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 HOME = np.array([0.0, -1.5, 1.6, -1.6, -1.57, 0.3])
@@ -273,7 +274,7 @@ def test_bad_targets_are_refused(robot: Ros2Robot) -> None:
 
 
 def test_the_driver_keeps_the_contract(controller: Controller) -> None:
-    report = convinced(lambda: check_robot(Ros2Robot(settings(command_timeout=0.15)), confirm=lambda question: True))
+    report = check_robot(Ros2Robot(settings(command_timeout=0.15)), confirm=lambda question: True)
     assert report.passed, str(report)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +36,8 @@ from real_robot.planners import ProcessPlanner
 from real_robot.safety import SafetyGate
 from real_robot.types import Array
 from real_robot.world import World
+
+pytestmark = pytest.mark.realtime
 
 pytest.importorskip("rtde_control", reason="ur-rtde is not installed (extra ur)")
 
@@ -153,9 +156,9 @@ def test_a_camera_whose_process_is_killed(fake: FakeUR, line: LinePlanner) -> No
     assert "killed by signal 9" in ran.result.reason
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessPlanner]:
-    planner = ProcessPlanner(checkpoint(tmp_path_factory.mktemp("policy"), rise=0.03), threads=1, timeout=9.0)
+@pytest.fixture
+def policy(tmp_path: Path) -> Iterator[ProcessPlanner]:
+    planner = ProcessPlanner(checkpoint(tmp_path, rise=0.03), threads=1, timeout=9.0)
     yield planner
     planner.close()
 

@@ -43,6 +43,8 @@ from real_robot.server.wire import (
     unpack_hello,
 )
 
+pytestmark = pytest.mark.realtime
+
 HEADER = {"Authorization": f"Bearer {SECRET}"}
 
 

@@ -32,6 +32,8 @@ from real_robot.server.serve import PolicyServer
 from real_robot.server.thread import serving
 from real_robot.server.wire import SUBPROTOCOL, pack_answer, pack_hello, unpack_request
 
+pytestmark = pytest.mark.realtime
+
 OTHER = dataclasses.replace(SPEC, horizon=Horizon(obs=2, predict=8, execute=3))
 
 

@@ -18,7 +18,7 @@ from real_robot.sim.setting import make_world, task_named
 from real_robot.sim.world import SimWorld
 from real_robot.types import RobotMode, Target
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.realtime]
 NODE = {"task": "lift", "arm": "panda", "seed": 3}
 
 

@@ -23,6 +23,8 @@ from real_robot.teleop import __main__ as app
 from real_robot.teleop.parts import Parts
 from real_robot.teleop.store import list_episodes
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:

@@ -28,7 +28,7 @@ from real_robot.fakes.ur_controller.arm import CYCLE
 from real_robot.poses import Pose
 from real_robot.types import RobotMode, Target
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.realtime]
 SPEED = 0.1
 # what the driver allows itself here (0.5 s), the way of braking, and what a busy machine may add; the times of the
 # settings as shipped are in test_ur_stops.py

@@ -20,7 +20,7 @@ from real_robot.drivers.ur_settings import URSettings
 from real_robot.fakes.ur_controller import FakeUR
 from real_robot.types import RobotMode
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.realtime]
 SPEED = 0.2
 """m/s of the tool, or the next one in rad/s, when the fault comes."""
 HOMING_SPEED = 0.5
