@@ -11,7 +11,8 @@ import functools
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -115,12 +116,60 @@ def _check_node(node: Mapping[str, Any], allow: Sequence[str] | None, given: set
                 f"{at}.{key}: {target} has no argument {key!r}{did_you_mean(key, parameters)} "
                 f"It takes: {', '.join(p for p in parameters if p not in given)}"
             )
+    for key, value in node.items():
+        if key in parameters:
+            _check_kind(value, _hints(found).get(key), f"{at}.{key}")
     if node.get("_partial_"):
         return
     needed = {n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
     missing = sorted(needed - set(node) - given)
     if missing:
         raise ConfigError(f"{at}: {target} needs {missing[0]!r}, which is not set")
+
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    type(None): ((type(None),), "null"),
+}
+
+
+def _hints(found: Any) -> dict[str, Any]:
+    """What the arguments of a class of this project are; of others nothing is known."""
+    if not inspect.isclass(found) or not _inside(f"{found.__module__}.", ("equidiff", "real_robot")):
+        return {}
+    return get_type_hints(found.__init__)
+
+
+def _check_kind(value: Any, hint: Any, at: str) -> None:
+    if value == "???" or (isinstance(value, Mapping) and _HYDRA_KEYS & set(value)):
+        return  # `check` sees to those
+    expected = _kind(hint)
+    if expected is not None and not _is_kind(value, hint):
+        raise ConfigError(f"{at}: expected {expected}, got {value!r}")
+
+
+def _kind(hint: Any) -> str | None:
+    """In words; None for what a configuration cannot say in plain numbers and texts, which others have to judge."""
+    if hint in _KINDS:
+        return _KINDS[hint][1]
+    if get_origin(hint) in (Union, UnionType):
+        words = [_kind(one) for one in get_args(hint)]
+        return None if None in words else " or ".join(str(word) for word in words)
+    if get_origin(hint) in (list, tuple, Sequence):
+        inner = [_kind(one) for one in get_args(hint) if one is not Ellipsis]
+        return f"a list, each {inner[0]}" if len(inner) == 1 and inner[0] is not None else None
+    return None
+
+
+def _is_kind(value: Any, hint: Any) -> bool:
+    if hint in _KINDS:
+        return isinstance(value, _KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_kind(value, one) for one in get_args(hint))
+    return isinstance(value, list | tuple) and all(_is_kind(one, get_args(hint)[0]) for one in value)
 
 
 class _Factory(functools.partial[Any]):

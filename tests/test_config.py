@@ -123,8 +123,37 @@ def test_a_misspelt_part_of_the_policy_is_named() -> None:
     [
         (["denoiser=fibrewise_unet_small", "denoiser.kernel=4"], "config.denoiser: FibrewiseUNet: kernel must be odd"),
         (["denoiser.dropout=3"], "config.denoiser: dropout probability has to be between 0 and 1"),
-        (["denoiser.channels=-1"], "config.denoiser: Trying to create tensor with negative dimension"),
-        (["encoder.channels=many"], "config.encoder.encoders.state: "),
+        (["denoiser.channels=-1"], "config.denoiser: GroupMLP.channels: expected at least 1, got -1"),
+        (["denoiser.blocks=-1"], "config.denoiser: GroupMLP.blocks: expected at least 0, got -1"),
+        (["encoder.channels=0"], "config.encoder: ObservationEncoder.channels: expected at least 1, got 0"),
+        (
+            ["encoder.encoders.state.channels=0"],
+            "config.encoder.encoders.state: StateEncoder.channels: expected at least 1",
+        ),
+        (
+            ["denoiser=fibrewise_unet_small", "denoiser.widths=[8,0]"],
+            "config.denoiser: FibrewiseUNet.widths: expected one or more numbers of at least 1, got [8, 0]",
+        ),
+        (
+            ["denoiser=fibrewise_unet_small", "denoiser.widths=[]"],
+            "config.denoiser: FibrewiseUNet.widths: expected one or more numbers of at least 1, got []",
+        ),
+        (
+            ["denoiser=fibrewise_unet_small", "denoiser.groups=0"],
+            "config.denoiser: FibrewiseUNet.groups: expected at least 1, got 0",
+        ),
+        (["encoder.channels=many"], "config.encoder.channels: expected a whole number, got 'many'"),
+        (["denoiser.channels=1.5"], "config.denoiser.channels: expected a whole number, got 1.5"),
+        (["denoiser.channels=true"], "config.denoiser.channels: expected a whole number, got True"),
+        (["denoiser.dropout=none"], "config.denoiser.dropout: expected a number, got 'none'"),
+        (
+            ["denoiser=fibrewise_unet_small", "denoiser.widths=8"],
+            "config.denoiser.widths: expected a list, each a whole number, got 8",
+        ),
+        (
+            ["encoder=so2_state", "denoiser=so2_mlp", "denoiser.samples=few"],
+            "config.denoiser.samples: expected a whole number or null, got 'few'",
+        ),
         (["augment=crop", "+augment.side.voxels=1.0"], "config: RandomCrop.side: 'voxels' is not"),
     ],
 )
@@ -140,3 +169,27 @@ def test_a_factory_still_is_one() -> None:
     assert factory(outputs=2).symmetry == Symmetry(8)
     with pytest.raises(ConfigError, match=r"^config: .*outputs"):
         factory()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"obs": "image", "encoder": "equi_image"}, "config.encoder.encoders.scene: SceneImageEncoder('agentview_image').channels: expected at least 8, of which"),
+        ({"obs": "voxel", "encoder": "equi_voxel"}, "config.encoder.encoders.voxels: VoxelEncoder('voxels').channels: expected at least 16, of which"),
+    ],
+)  # fmt: skip
+def test_channels_too_few_for_the_published_widths(groups: dict[str, str], message: str) -> None:
+    composed = config(overrides=["encoder.channels=7"], **groups)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        make_policy(policy_tree(composed), make_spec(composed))
+
+
+class Foreign:
+    """A class of somebody else's, whose annotation is only a hint."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+
+
+def test_other_peoples_annotations_are_not_laws() -> None:
+    assert build({"_target_": f"{__name__}.Foreign", "size": 0.5}).size == 0.5

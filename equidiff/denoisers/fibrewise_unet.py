@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equidiff.denoisers.base import Denoiser
-from equidiff.nn import Lift, Project, StepEmbedding
+from equidiff.nn import Lift, Project, StepEmbedding, check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -39,6 +39,7 @@ class FibrewiseUNet(Denoiser):
         super().__init__(spec, symmetry, condition_channels)
         if activation not in ("none", "relu"):
             raise ValueError(f"denoiser.activation: expected 'none' or 'relu' after the lift, got {activation!r}")
+        check_counts("FibrewiseUNet", action_channels=action_channels, widths=widths, kernel=kernel, groups=groups)
         self.activation = activation
         self.lift = Lift(spec.action.irreps, symmetry, action_channels)
         self.unet = ConditionalUNet1D(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equidiff.denoisers.base import Denoiser
-from equidiff.nn import GroupLayerNorm, GroupLinear, Lift, Project, StepEmbedding
+from equidiff.nn import GroupLayerNorm, GroupLinear, Lift, Project, StepEmbedding, check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -33,6 +33,8 @@ class GroupMLP(Denoiser):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(spec, symmetry, condition_channels)
+        check_counts("GroupMLP", channels=channels)
+        check_counts("GroupMLP", least=0, blocks=blocks)
         chunk = spec.action.irreps * spec.horizon.predict
         self.lift = Lift(chunk, symmetry, channels)
         self.embedding = nn.Sequential(

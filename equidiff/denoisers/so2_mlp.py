@@ -6,7 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from equidiff.denoisers.base import Denoiser
-from equidiff.nn import Nonlinearity, Sampling, SO2Activation, SO2Linear, SO2Norm, StepEmbedding, band, modulate
+from equidiff.nn import (
+    Nonlinearity,
+    Sampling,
+    SO2Activation,
+    SO2Linear,
+    SO2Norm,
+    StepEmbedding,
+    band,
+    check_counts,
+    modulate,
+)
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -35,6 +45,7 @@ class SO2MLP(Denoiser):
         samples: int | None = None,
     ) -> None:
         super().__init__(spec, symmetry, condition_channels)
+        check_counts("SO2MLP", channels=channels, blocks=blocks)
         chunk = spec.action.irreps * spec.horizon.predict
         highest = max(chunk.frequencies)
         if frequencies < max(highest, 1):
@@ -44,8 +55,6 @@ class SO2MLP(Denoiser):
             )
         if symmetry.order == 1:
             raise ValueError("SO2MLP: without symmetry (order 1) the condition has no law; use denoiser=group_mlp")
-        if blocks < 1:
-            raise ValueError(f"SO2MLP.blocks: expected at least 1, got {blocks}")
         self.frequencies, self.channels = frequencies, channels
         # a function of frequency N/2 is one number at N points, which C_N turns as the pair (x, 0)
         seen = min(frequencies, symmetry.order // 2)

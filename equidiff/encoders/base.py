@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from equidiff.fields import ArrayField
+from equidiff.nn import check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -29,5 +30,6 @@ class ArrayEncoder(nn.Module):
         if key not in found:
             kinds, have = " or ".join(kind.__name__ for kind in self.reads), ", ".join(found) or "none"
             raise ValueError(f"{type(self).__name__}: key={key!r} is not an observed {kinds}; there are: {have}")
+        check_counts(type(self).__name__, channels=channels)
         self.spec, self.symmetry, self.key, self.channels = spec, symmetry, key, channels
         self.field = found[key]

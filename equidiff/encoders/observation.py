@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equidiff.nn import GroupLinear, Lift
+from equidiff.nn import GroupLinear, Lift, check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -42,6 +42,7 @@ class ObservationEncoder(nn.Module):
             raise ValueError("ObservationEncoder: at least one encoder is needed, e.g. encoder=state")
         if activation not in _ACTIVATIONS:
             raise ValueError(f"encoder.activation: expected one of {sorted(_ACTIVATIONS)}, got {activation!r}")
+        check_counts("ObservationEncoder", channels=channels)
         self.spec, self.symmetry, self.channels, self.activation = spec, symmetry, channels, activation
         self.encoders = nn.ModuleDict({name: make(spec=spec, symmetry=symmetry) for name, make in encoders.items()})
         self.reads = {name: getattr(encoder, "key", None) for name, encoder in self.encoders.items()}

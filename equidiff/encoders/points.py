@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.fields import ArrayField, PointCloud
-from equidiff.nn import GroupLinear, Lift
+from equidiff.nn import GroupLinear, Lift, check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Irreps, Symmetry
 
@@ -44,8 +44,7 @@ class PointCloudEncoder(ArrayEncoder):
     ) -> None:
         super().__init__(spec, symmetry, key, channels)
         assert isinstance(self.field, PointCloud)
-        if not widths or min(widths) < 1:
-            raise ValueError(f"PointCloudEncoder.widths: expected at least one width >= 1, got {list(widths)}")
+        check_counts("PointCloudEncoder", widths=widths)
         if any(not radius > 0 for radius in near):
             raise ValueError(f"PointCloudEncoder.near: radii must be > 0, got {list(near)}")
         self.near = tuple(float(radius) for radius in near)

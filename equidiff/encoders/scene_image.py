@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.fields import ArrayField, Depth, Image
-from equidiff.nn import Conv, Crop, Pool, SteerableConv, check_kernel, final_size
+from equidiff.nn import Conv, Crop, Pool, SteerableConv, check_counts, check_kernel, final_size
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -46,12 +46,16 @@ class SceneImageEncoder(ArrayEncoder):
     ) -> None:
         super().__init__(spec, symmetry, key, channels)
         what = f"{type(self).__name__}({key!r})"
-        widths = [channels // share for share in (8, 4, 2, 1)] if widths is None else widths
+        if widths is None:
+            if channels < 8:
+                raise ValueError(f"{what}.channels: expected at least 8, of which widths are made, got {channels}")
+            widths = [channels // share for share in (8, 4, 2, 1)]
+        check_counts(what, widths=widths)
         if self.field.view != "scene":  # type: ignore[attr-defined]
             raise ValueError(
                 f"{what}: is for cameras that watch the scene; those on the gripper (view=body) have another"
             )
-        if not widths or len(widths) != len(pools) or blocks < 1:
+        if len(widths) != len(pools) or blocks < 1:
             raise ValueError(
                 f"{what}: expected as many pools as widths and blocks >= 1, got widths={list(widths)}, "
                 f"pools={list(pools)}, blocks={blocks}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from equidiff.nn import Nonlinearity, Sampling, SO2Activation, SO2Linear, band
+from equidiff.nn import Nonlinearity, Sampling, SO2Activation, SO2Linear, band, check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -30,6 +30,8 @@ class SO2StateEncoder(nn.Module):
         samples: int | None = None,
     ) -> None:
         super().__init__()
+        check_counts("SO2StateEncoder", channels=channels)
+        check_counts("SO2StateEncoder", least=0, layers=layers)
         irreps = spec.observation.irreps
         if not irreps.size:
             raise ValueError("SO2StateEncoder: there are no vectors among the observations; drop it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equidiff.nn import GroupLinear, Lift
+from equidiff.nn import GroupLinear, Lift, check_counts
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -20,6 +20,8 @@ class StateEncoder(nn.Module):
 
     def __init__(self, spec: Spec, symmetry: Symmetry, channels: int = 32, layers: int = 0) -> None:
         super().__init__()
+        check_counts("StateEncoder", channels=channels)
+        check_counts("StateEncoder", least=0, layers=layers)
         self.spec, self.symmetry, self.channels = spec, symmetry, channels
         self.lift = Lift(spec.observation.irreps, symmetry, channels)
         self.layers = nn.ModuleList(GroupLinear(symmetry, channels, channels) for _ in range(layers))

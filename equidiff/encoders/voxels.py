@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equidiff.encoders.base import ArrayEncoder
 from equidiff.fields import ArrayField, Voxels
-from equidiff.nn import Conv, Crop, Pool, SteerableConv, final_size
+from equidiff.nn import Conv, Crop, Pool, SteerableConv, check_counts, final_size
 from equidiff.spec import Spec
 from equidiff.symmetry import Symmetry
 
@@ -44,8 +44,12 @@ class VoxelEncoder(ArrayEncoder):
     ) -> None:
         super().__init__(spec, symmetry, key, channels)
         what = f"{type(self).__name__}({key!r})"
-        widths = [channels // share for share in (16, 8, 4, 2)] if widths is None else widths
-        if not widths or len(widths) != len(paddings) or not all(paddings):
+        if widths is None:
+            if channels < 16:
+                raise ValueError(f"{what}.channels: expected at least 16, of which widths are made, got {channels}")
+            widths = [channels // share for share in (16, 8, 4, 2)]
+        check_counts(what, widths=widths)
+        if len(widths) != len(paddings) or not all(paddings):
             raise ValueError(
                 f"{what}: expected a list of paddings for each width, got widths={list(widths)}, "
                 f"paddings={[list(p) for p in paddings]}"

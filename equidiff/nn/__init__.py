@@ -1,5 +1,6 @@
 """Building blocks that know representations, not fields."""
 
+from equidiff.nn.counts import check_counts
 from equidiff.nn.crop import Crop
 from equidiff.nn.embedding import StepEmbedding
 from equidiff.nn.geometry import Conv, Pool, check_kernel, check_size, final_size, through
@@ -23,6 +24,7 @@ __all__ = [
     "SteerableConv",
     "StepEmbedding",
     "band",
+    "check_counts",
     "check_kernel",
     "check_size",
     "final_size",
