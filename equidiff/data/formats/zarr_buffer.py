@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -30,6 +31,10 @@ _PICTURE_CODECS = (
     "imagecodecs_png",
     "imagecodecs_webp",
 )
+
+
+_BLOSC_HEADER = 16
+"""Bytes; the last four are the size of the whole chunk (c-blosc's README_CHUNK_FORMAT)."""
 
 
 class ZarrReplayBuffer:
@@ -126,6 +131,7 @@ class ZarrReplayBuffer:
                 raise DataError(
                     f"{at}: {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are missing"
                 )
+            self._check_chunks(array, f"data/{key}")
             arrays[key] = array
         if not arrays:
             raise DataError(f"{self.where}: 'data' holds no arrays")
@@ -156,6 +162,28 @@ class ZarrReplayBuffer:
                 warnings.simplefilter("ignore")
                 need("imagecodecs.numcodecs").register_codecs(codec, verbose=False)
 
+    def _check_chunks(self, array: Any, name: str) -> None:
+        """Refuse chunks that were cut: Blosc trusts the lengths in its header, and reads on behind a chunk's end.
+
+        A zip archive has checksums of its own.
+        """
+        if self.where.is_file() or getattr(array.compressor, "codec_id", None) != "blosc":
+            return
+        for chunk in sorted((self.where / name).rglob("*")):
+            if chunk.name.startswith(".") or not chunk.is_file():
+                continue
+            try:
+                with chunk.open("rb") as file:
+                    header, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size
+            except OSError as error:
+                raise DataError(f"{chunk}: {error.strerror}") from error
+            wanted = int.from_bytes(header[12:16], "little") if len(header) == _BLOSC_HEADER else _BLOSC_HEADER
+            if size != wanted:
+                raise DataError(
+                    f"{self.where}: {chunk.relative_to(self.where)}: a chunk of {size} bytes, expected {wanted}; "
+                    "perhaps truncated; copy it again"
+                )
+
     def _ends(self, root: Any) -> NDArray[np.int64]:
         if "episode_ends" not in root["meta"]:
             raise DataError(
@@ -163,6 +191,7 @@ class ZarrReplayBuffer:
             )
         at = f"{self.where}: meta/episode_ends"
         self._check_codecs(self._description("meta/episode_ends/.zarray"), at)
+        self._check_chunks(root["meta"]["episode_ends"], "meta/episode_ends")
         ends = _decoded(root["meta"]["episode_ends"], slice(None), at)
         if ends.ndim != 1 or not len(ends) or ends.dtype.kind not in "iu":
             raise DataError(

@@ -197,7 +197,12 @@ def test_damaged_replay_buffers(changes: dict[str, Any], message: str, tmp_path:
 
 def test_replay_buffers_with_missing_or_damaged_chunks(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "set")
+    whole = (path / "data/action/3.0").read_bytes()
     (path / "data/action/3.0").write_bytes(b"not a chunk")
+    with pytest.raises(DataError, match=r"data/action/3\.0: a chunk of 11 bytes, expected 16"):
+        open_dataset(path)
+    header = bytes([*whole[:2], whole[2] & ~2, *whole[3:16]])  # compressed, not stored as it is
+    (path / "data/action/3.0").write_bytes(header + b"\xff" * (len(whole) - 16))
     with pytest.raises(DataError, match="episode 1: 'action' cannot be decoded"):
         load(path, tmp_path / "out.hdf5")
     (path / "data/action/3.0").unlink()
@@ -361,14 +366,23 @@ def test_replay_buffers_whose_descriptions_are_cut(name: str, cut: int, tmp_path
         open_dataset(path)
 
 
-def test_a_zip_or_its_last_chunk_that_is_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["data/action/1.0", "data/img/0.0.0.0", "meta/episode_ends/0"])
+def test_a_chunk_that_is_cut_is_never_decoded(name: str, tmp_path: Path) -> None:
+    """Blosc trusts the lengths in its header and reads on behind the end."""
+    path = write_zarr(tmp_path / "set", n=1)
+    whole = (path / name).read_bytes()
+    for size in (0, 3, 15, 16, len(whole) // 2, len(whole) - 1):
+        (path / name).write_bytes(whole[:size])
+        with pytest.raises(DataError, match=f"{name}: a chunk of {size} bytes, .*perhaps truncated; copy it again"):
+            open_dataset(path)
+    (path / name).write_bytes(whole)
+    open_dataset(path).close()
+
+
+def test_a_zip_that_is_cut(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "set.zarr.zip", n=1, pack=True)
     whole = path.read_bytes()
     for size in (4, len(whole) // 2, len(whole) - 10):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"is a damaged zip archive, perhaps truncated .*; copy it again"):
             open_dataset(path)
-    folder = write_zarr(tmp_path / "set", n=1)
-    (folder / "meta/episode_ends/0").write_bytes(b"")
-    with pytest.raises(DataError, match="meta/episode_ends cannot be decoded, perhaps damaged"):
-        open_dataset(folder)
