@@ -242,7 +242,8 @@ class Session:
         features, seeing = self._robot.features, None
         if self._config.cameras:
             seeing = Seeing(self._config.cameras, self._manifest, self._planner.spec, features)
-        self._say(check_frame(settings, features, {} if seeing is None else seeing.calibrations))
+        calibrations = {} if seeing is None else seeing.calibrations
+        self._say(check_frame(settings, features, calibrations, self._planner.spec.workspace.centre))
         return seeing
 
     def _about(self) -> dict[str, Any]:

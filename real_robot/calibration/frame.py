@@ -44,12 +44,17 @@ class FrameSettings:
 
 
 def check_frame(
-    settings: FrameSettings, robot: RobotFeatures, cameras: Mapping[str, CameraCalibration], reach: float = 0.3
+    settings: FrameSettings,
+    robot: RobotFeatures,
+    cameras: Mapping[str, CameraCalibration],
+    centre: tuple[float, float] = (0.0, 0.0),
+    reach: float = 0.3,
 ) -> str:
     """What is known of the symmetry axis, in words.
 
-    cameras: calibrations of those in use. CalibrationError when nobody measured the axis, when it is beyond a bound in
-    any of the files, or when the base file has the base at another place than the robot says.
+    cameras: calibrations of those in use. centre: of the policy's workspace. CalibrationError when nobody measured the
+    axis, when it is beyond a bound in any of the files, or when the base file has the base at another place than the
+    robot says.
     """
     measured: dict[str, Mapping[str, Any]] = {
         f"camera {name!r}": calibration.axis for name, calibration in cameras.items() if calibration.axis is not None
@@ -61,7 +66,7 @@ def check_frame(
     known = []
     for where, tree in measured.items():
         try:
-            axis = SymmetryAxis.from_json(tree)
+            axis = SymmetryAxis.from_json(tree).about(centre)
             settings.bounds.check(axis, reach)
         except CalibrationError as error:
             raise CalibrationError(f"{where}: {error}") from error

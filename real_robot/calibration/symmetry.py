@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class SymmetryAxis:
     """Errors of the axis. tilt: of the base's z against gravity, radians; towards: angle in the base's x, y plane, from
     x, of the side that is too low. yaw, radians, and centre, metres: of the base's yaw as it is set, and of the place
     of the workspace centre, against what was measured; None if the world frame was not measured. tilt_error,
-    yaw_error, centre_error: one standard error of each. source: of the vertical.
+    yaw_error, centre_error: one standard error of each. source: of the vertical. at: (x, y) of the workspace centre in
+    the world, metres, of which `centre` tells; None in files that do not say.
     """
 
     tilt: float
@@ -52,16 +53,17 @@ class SymmetryAxis:
     centre: float | None = None
     yaw_error: float = 0.0
     centre_error: float = 0.0
+    at: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON tree."""
-        return asdict(self)
+        return asdict(self) | {"at": None if self.at is None else list(self.at)}
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> SymmetryAxis:
         """From that tree. CalibrationError for one that is none."""
         known = {field.name for field in fields(cls)}
-        numbers = {key: value for key, value in tree.items() if key != "source" and value is not None}
+        numbers = {key: value for key, value in tree.items() if key not in ("source", "at") and value is not None}
         if not {"tilt", "towards", "source"} <= tree.keys() <= known:
             raise CalibrationError(f"axis: expected {', '.join(sorted(known))}, got {', '.join(sorted(tree))}")
         for key, value in numbers.items():
@@ -69,7 +71,23 @@ class SymmetryAxis:
                 raise CalibrationError(f"axis.{key}: expected a finite number, got {value!r}")
             if value < 0 and key != "towards":
                 raise CalibrationError(f"axis.{key}: expected a number >= 0, got {value!r}")
-        return cls(**tree)
+        at = tree.get("at")
+        try:
+            place = None if at is None else finite("at", at, (2,))
+        except (TypeError, ValueError) as error:
+            raise CalibrationError(f"axis.at: expected [x, y] in metres, got {at!r}") from error
+        return cls(**{**tree, "at": None if place is None else (float(place[0]), float(place[1]))})
+
+    def about(self, centre: tuple[float, float]) -> SymmetryAxis:
+        """At most these errors for a policy with that workspace centre.
+
+        Where the base is turned by less than it is said to be, points d apart come out of place by up to yaw * d.
+        """
+        if self.at is None or self.centre is None or self.yaw is None:
+            return self
+        apart = math.dist(self.at, centre)
+        error = math.hypot(self.centre_error, self.yaw_error * apart)
+        return replace(self, centre=self.centre + self.yaw * apart, centre_error=error, at=centre)
 
     def sentences(self, reach: float) -> str:
         """In words, for a workspace of radius `reach` metres."""
@@ -174,7 +192,7 @@ def check_symmetry_axis(
         point = np.array([*centre, height])
         apart = base.pose.inverse() @ Pose(point, np.eye(3)), measured.inverse() @ Pose(point, np.eye(3))
         offset = float(np.hypot(*(apart[0].position - apart[1].position)[:2]))
-    axis = SymmetryAxis(tilt, towards, source, tilt_error, yaw, offset, yaw_error, centre_error)
+    axis = SymmetryAxis(tilt, towards, source, tilt_error, yaw, offset, yaw_error, centre_error, centre)
     (bounds or AxisBounds()).check(axis, reach)
     return axis
 

@@ -14,6 +14,7 @@ from real_robot.calibration import (
     CalibrationError,
     CameraCalibration,
     Lens,
+    SymmetryAxis,
     SymmetryAxisError,
     check_symmetry_axis,
     load_calibration,
@@ -78,6 +79,10 @@ def test_yaw_and_centre_are_compared_with_what_the_loop_will_use() -> None:
     far = check_symmetry_axis([0, 0, 1], "a level", base=base, measured=measured, centre=(0.0, 0.1))
     assert far.centre == pytest.approx(math.hypot(0.004, 0.5 * math.radians(0.5) - 0.003), abs=1e-4)
     assert "the workspace centre is off by" in far.sentences(0.3)
+    at_most = SymmetryAxis.from_json(at_origin.to_json()).about((0.0, 0.1)).centre
+    assert at_most is not None
+    assert far.centre <= at_most <= 0.005 + 0.5 * math.radians(0.5) + 1e-9
+    assert far.about((0.0, 0.1)) == far
     with pytest.raises(SymmetryAxisError, match=r"off by more than 4 mm.*Set base\.position as measured"):
         check_symmetry_axis(
             [0, 0, 1], "x", base=base, measured=measured, centre=(-0.5, 0.1), bounds=AxisBounds(centre=0.004)

@@ -74,12 +74,27 @@ def test_bounds_hold_though_the_user_runs_unmeasured_arms(tmp_path: Path) -> Non
         check_frame(FrameSettings(**word), ROBOT, camera(off))
 
 
+def test_the_centre_that_counts_is_the_policys() -> None:
+    """A yaw error of 1.2 degrees moves a centre that is half a metre from the calibrated one by up to a centimetre."""
+    axis = LEVEL | {"centre": 0.001, "yaw": math.radians(1.2), "yaw_error": 0.0, "at": [0.0, 0.0]}
+    assert "off by 1.0 +- 0.0 mm" in check_frame(FrameSettings(), ROBOT, camera(axis), (0.0, 0.0))
+    with pytest.raises(CalibrationError, match=r"the workspace centre is off by 11\.5 \+- 0\.0 mm"):
+        check_frame(FrameSettings(), ROBOT, camera(axis), (0.3, -0.4))
+    shaky = axis | {"yaw": math.radians(0.5), "yaw_error": math.radians(0.4)}
+    with pytest.raises(CalibrationError, match=r"off by 5\.4 \+- 3\.5 mm"):
+        check_frame(FrameSettings(), ROBOT, camera(shaky), (0.3, -0.4))
+    unsaid = {key: value for key, value in axis.items() if key != "at"}
+    assert "off by 1.0" in check_frame(FrameSettings(), ROBOT, camera(unsaid), (0.3, -0.4))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"tilt": float("nan")}, "axis.tilt: expected a finite number"),
         ({"tilt": -0.1}, "axis.tilt: expected a number >= 0"),
         ({"tilt_error": "small"}, "axis.tilt_error: expected a finite number, got 'small'"),
+        ({"at": [0.1]}, r"axis\.at: expected \[x, y\] in metres, got \[0\.1\]"),
+        ({"at": "here"}, r"axis\.at: expected \[x, y\] in metres, got 'here'"),
         ({"tlt": 0.1}, "axis: expected .*tilt.*got .*tlt"),
     ],
 )
