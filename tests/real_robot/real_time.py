@@ -78,6 +78,7 @@ _TICKS = """
 import os, sys, time
 with open(sys.argv[1], "a", buffering=1) as notes:
     parent = os.getppid()
+    notes.write(f"{time.monotonic()} 0\\n")  # it has begun
     while os.getppid() == parent:
         before = time.monotonic()
         time.sleep(0.005)

@@ -52,8 +52,8 @@ def test_a_failure_on_a_computer_that_stood_still_is_told_as_such() -> None:
 def test_a_standstill_is_heard() -> None:
     metronome = Metronome()
     try:
-        until(lambda: metronome._notes.exists(), within=10)
-        time.sleep(0.5)
+        until(metronome._notes.read_text)
+        time.sleep(0.1)
         begin = time.monotonic()
         os.kill(metronome._process.pid, signal.SIGSTOP)  # as all programs are, where the host keeps the cores
         time.sleep(0.3)
