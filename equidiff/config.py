@@ -22,7 +22,6 @@ __all__ = ["ALLOWED", "ConfigError", "build", "check", "check_count", "did_you_m
 
 ALLOWED = (
     "equidiff.augment",
-    "equidiff.baselines",
     "equidiff.denoisers",
     "equidiff.diffusion",
     "equidiff.encoders",

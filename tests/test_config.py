@@ -1,6 +1,8 @@
 # ruff: noqa: E501  (a table of messages)
 """Building from configs: every mistake says where it is and what was meant, and strangers may name little."""
 
+import importlib
+import inspect
 import re
 from typing import Any
 
@@ -9,7 +11,7 @@ from law_toys import config, make
 from omegaconf import OmegaConf
 
 from equidiff.compose import make_policy, make_spec, policy_tree
-from equidiff.config import ALLOWED, ConfigError, build, did_you_mean
+from equidiff.config import ALLOWED, ConfigError, _hints, build, did_you_mean
 from equidiff.policy import DiffusionPolicy
 from equidiff.symmetry import Symmetry
 
@@ -182,6 +184,15 @@ def test_channels_too_few_for_the_published_widths(groups: dict[str, str], messa
     composed = config(overrides=["encoder.channels=7"], **groups)
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         make_policy(policy_tree(composed), make_spec(composed))
+
+
+def test_every_part_of_a_policy_tells_the_kinds_of_its_arguments() -> None:
+    modules = [importlib.import_module(name) for name in ALLOWED if name.startswith("equidiff.")]
+    classes = [getattr(module, name) for module in modules for name in module.__all__]
+    made = [one for one in classes if inspect.isclass(one) and "__init__" in vars(one)]
+    assert len(made) > 15
+    for one in made:
+        assert set(_hints(one)) >= set(inspect.signature(one).parameters) - {"args", "kwargs"}, one
 
 
 class Foreign:
