@@ -105,7 +105,7 @@ def test_a_scene_picture_is_not_invariant_nor_a_plain_network_equivariant() -> N
         (partial(ENCODERS["wrist"], weights="imagenet"), "need norm=batch"),
         (partial(ENCODERS["wrist"], crop=16), "crop needs a square picture, got 40 x 48"),
         (partial(ENCODERS["wrist"], trunk="resnet81"), "expected trunk in"),
-        (partial(ENCODERS["points"], widths=()), "at least one width"),
+        (partial(ENCODERS["points"], widths=()), "expected one or more numbers of at least 1, got"),
         (partial(ENCODERS["points"], near=(0.0,)), "radii must be > 0"),
     ],
 )
