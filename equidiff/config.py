@@ -115,9 +115,10 @@ def _check_node(node: Mapping[str, Any], allow: Sequence[str] | None, given: set
                 f"{at}.{key}: {target} has no argument {key!r}{did_you_mean(key, parameters)} "
                 f"It takes: {', '.join(p for p in parameters if p not in given)}"
             )
+    hints = _hints(found)
     for key, value in node.items():
         if key in parameters:
-            _check_kind(value, _hints(found).get(key), f"{at}.{key}")
+            _check_kind(value, hints.get(key), f"{at}.{key}")
     if node.get("_partial_"):
         return
     needed = {n for n, p in parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}

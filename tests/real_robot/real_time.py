@@ -76,7 +76,7 @@ class Metronome:
 
 _TICKS = """
 import os, sys, time
-os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # ur-rtde gives tests another, which is inherited
+os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # not that of a test in real time
 with open(sys.argv[1], "a", buffering=1) as notes:
     parent = os.getppid()
     notes.write(f"{time.monotonic()} 0\\n")  # it has begun

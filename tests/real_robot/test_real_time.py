@@ -72,7 +72,7 @@ def test_passing_skipping_and_interrupting_are_no_failures() -> None:
             judge(0.9, kind("so"))
 
 
-# ur-rtde gives its process real-time priority, which children inherit: nothing else would get a core beside these
+# at ordinary priority, whatever that of the tests is, and for a while: beside real-time ones nothing else gets a core
 BUSY = """
 import os, time
 os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,21 @@ CODECS: Mapping[str, Mapping[str, str]] = {
     "h264": {"g": "2", "crf": "{crf}", "preset": "medium"},
 }
 """Encoders and their options."""
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """For root SVT-AV1 gives the thread that opens it the highest priority of real time, beside which, and beside the
+    children that inherit it, no other program gets a core."""
+    if not hasattr(os, "sched_getscheduler"):  # other systems than Linux
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before[0]:
+            os.sched_setscheduler(0, *before)
 
 
 class VideoFile:
@@ -66,15 +82,19 @@ class VideoFile:
             frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = self.frames, self._step
             self.frames += 1
-            self._mux(self._stream.encode(frame))
+            self._mux(self._encoded(frame))
 
     def close(self) -> None:
         """Write what the encoder still holds; may be called twice."""
         if self._open:
             self._open = False
             if self.frames:
-                self._mux(self._stream.encode(None))
+                self._mux(self._encoded(None))
             self._container.close()
+
+    def _encoded(self, frame: Any) -> Any:
+        with _same_priority():
+            return self._stream.encode(frame)
 
     def _mux(self, packets: Any) -> None:
         for packet in packets:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -170,8 +171,8 @@ class ZarrReplayBuffer:
         if self.where.is_file() or getattr(array.compressor, "codec_id", None) != "blosc":
             return
         for chunk in sorted((self.where / name).rglob("*")):
-            if chunk.name.startswith(".") or not chunk.is_file():
-                continue
+            if not re.fullmatch(r"\d+(\.\d+)*", chunk.name) or not chunk.is_file():
+                continue  # zarr takes no notice of other files either
             try:
                 with chunk.open("rb") as file:
                     header, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size

@@ -376,6 +376,7 @@ def test_a_chunk_that_is_cut_is_never_decoded(name: str, tmp_path: Path) -> None
         with pytest.raises(DataError, match=f"{name}: a chunk of {size} bytes, .*perhaps truncated; copy it again"):
             open_dataset(path)
     (path / name).write_bytes(whole)
+    (path / name).with_name("Thumbs.db").write_bytes(b"not of zarr")
     open_dataset(path).close()
 
 
