@@ -24,7 +24,10 @@ from real_robot.rings import Item, Ring, RingError, RingInfo, RingReader, RingWr
 from real_robot.settings import SettingsError
 from real_robot.types import Array, CameraFrame
 
-__all__ = ["CameraProcess"]
+__all__ = ["FIRST_PICTURE", "CameraProcess"]
+
+FIRST_PICTURE = 10.0
+"""Seconds: a device adapts its exposure before it, a second or two."""
 
 
 class CameraProcess(Camera):
@@ -32,7 +35,7 @@ class CameraProcess(Camera):
 
     make: a picklable function without arguments, `functools.partial(SomeCamera, settings)`. slots: pictures that are
     kept, enough for the history that is asked for. stale: seconds without a picture after which the camera counts as
-    lost. start: seconds that starting the process and connecting may take, and the first picture.
+    lost. start: seconds that starting the process and connecting may take. The first picture may take FIRST_PICTURE.
     """
 
     def __init__(self, make: Callable[[], Camera], *, slots: int = 32, stale: float = 0.5, start: float = 60.0) -> None:
@@ -79,7 +82,7 @@ class CameraProcess(Camera):
         self._quit = context.Event()
         self._process = context.Process(
             target=_run,
-            args=(self._make, self._ring.info, there, self._quit, self._start, self._stale),
+            args=(self._make, self._ring.info, there, self._quit, self._stale),
             name=f"camera {features.name}",
             daemon=True,
         )
@@ -211,9 +214,7 @@ def _frame(item: Item) -> CameraFrame:
     return CameraFrame(item.stamp, item.tag, item.arrays["image"], item.arrays.get("depth"))
 
 
-def _run(
-    make: Callable[[], Camera], info: RingInfo, greeting: Connection, quit_: Event, start: float, stale: float
-) -> None:
+def _run(make: Callable[[], Camera], info: RingInfo, greeting: Connection, quit_: Event, stale: float) -> None:
     """The camera's process: pictures into the ring until told to end, or until the parent or the camera is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the program, which may have to brake an arm first
     parent = multiprocessing.parent_process()
@@ -227,7 +228,7 @@ def _run(
             return
         try:
             greeting.send(("", camera.features.intrinsics))
-            patience = start  # a device adapts its exposure before its first picture
+            patience = max(FIRST_PICTURE, stale)
             while not quit_.is_set() and parent.is_alive():
                 frame = camera.read(patience)
                 patience = stale
